@@ -1,0 +1,3 @@
+module watchword.dev/events
+
+go 1.26.0

@@ -1,0 +1,7 @@
+module watchword.dev/events/test
+
+go 1.26.0
+
+require watchword.dev/events v0.0.0
+
+replace watchword.dev/events => ..

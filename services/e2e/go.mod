@@ -1,0 +1,3 @@
+module watchword.dev/services/e2e
+
+go 1.26.0
