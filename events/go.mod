@@ -1,3 +1,11 @@
 module watchword.dev/events
 
 go 1.26.0
+
+require (
+	github.com/go-json-experiment/json v1.27.2 // indirect
+	github.com/google/go-cmp v0.7.0 // indirect
+	github.com/oklog/ulid/v2 v2.1.2 // indirect
+	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb // indirect
+	pgregory.net/rapid v1.3.0 // indirect
+)

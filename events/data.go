@@ -1,0 +1,258 @@
+package events
+
+import (
+	"time"
+
+	"watchword.dev/events/token"
+)
+
+// Sealed is a personal field: text under a key that belongs to one person.
+// Erasing the key erases the text; the bytes in the ledger stay as they are.
+type Sealed struct {
+	Key        string `json:"k"`
+	Nonce      []byte `json:"n"`
+	Ciphertext []byte `json:"ct"`
+}
+
+// Origin tells from where a command came. Both fields are personal.
+type Origin struct {
+	Address *Sealed `json:"address,omitzero"`
+	Agent   *Sealed `json:"agent,omitzero"`
+}
+
+// OwnerKind says whether a token belongs to a user or to an account.
+type OwnerKind string
+
+// The kinds of owner.
+const (
+	OwnedByUser    OwnerKind = "user"
+	OwnedByAccount OwnerKind = "account"
+)
+
+// TokenCreated says that a token came into being.
+type TokenCreated struct {
+	Name      string       `json:"name"`
+	OwnerKind OwnerKind    `json:"owner_kind"`
+	Owner     token.ID     `json:"owner"`
+	Secret    token.Digest `json:"secret_digest"`
+	Grant     token.Grant  `json:"grant"`
+	Disabled  bool         `json:"disabled,omitzero"`
+	// Request is the digest of the request that caused it, by which a
+	// repeat of a request whose answer was lost is known.
+	Request string `json:"request_digest,omitzero"`
+	Origin  Origin `json:"origin,omitzero"`
+}
+
+// TokenUpdated says that a token's name and grant were replaced. It carries
+// the whole new grant.
+type TokenUpdated struct {
+	Name   string      `json:"name"`
+	Grant  token.Grant `json:"grant"`
+	Status string      `json:"status,omitzero"` // "active" or "disabled" when the update also said so
+	Origin Origin      `json:"origin,omitzero"`
+}
+
+// TokenRolled says that a token's secret was replaced.
+//
+// The previous secret verifies until GraceUntil, and not at all when
+// GraceUntil is zero. With Reason RollRedelivery the replaced secret is the
+// one of a request whose answer was lost, never one that was in use.
+type TokenRolled struct {
+	Secret     token.Digest `json:"secret_digest"`
+	GraceUntil time.Time    `json:"grace_until,omitzero"`
+	Reason     string       `json:"reason,omitzero"`
+	Request    string       `json:"request_digest,omitzero"`
+	Origin     Origin       `json:"origin,omitzero"`
+}
+
+// RollRedelivery is the reason of a roll that answers a repeated request.
+const RollRedelivery = "redelivery"
+
+// TokenDisabled says that a token was suspended; TokenEnabled ends that.
+type TokenDisabled struct {
+	Reason string `json:"reason,omitzero"`
+	Origin Origin `json:"origin,omitzero"`
+}
+
+// TokenEnabled says that a suspended token verifies again.
+type TokenEnabled struct {
+	Reason string `json:"reason,omitzero"`
+	Origin Origin `json:"origin,omitzero"`
+}
+
+// TokenRevoked says that a token ended for good.
+type TokenRevoked struct {
+	Reason string `json:"reason,omitzero"`
+	Origin Origin `json:"origin,omitzero"`
+}
+
+// TokenExpiring is a notice that a token's validity ends at ExpiresOn.
+type TokenExpiring struct {
+	ExpiresOn time.Time `json:"expires_on"`
+}
+
+// TokenExpired is a notice that a token's validity has ended. Verification
+// does not wait for it: it compares the clock.
+type TokenExpired struct {
+	ExpiresOn time.Time `json:"expires_on"`
+}
+
+// APIKeyIssued says that a user was given a Global API Key. The subject is
+// "apikey/<user id>": a user has one.
+type APIKeyIssued struct {
+	Secret token.Digest `json:"secret_digest"`
+	Origin Origin       `json:"origin,omitzero"`
+}
+
+// APIKeyRolled says that the key was replaced; the old one died at once.
+type APIKeyRolled struct {
+	Secret token.Digest `json:"secret_digest"`
+	Origin Origin       `json:"origin,omitzero"`
+}
+
+// APIKeyRevoked says that the user's key ended.
+type APIKeyRevoked struct {
+	Reason string `json:"reason,omitzero"`
+	Origin Origin `json:"origin,omitzero"`
+}
+
+// UserRegistered says that a person is known. EmailIndex is a keyed hash of
+// the address, for look-ups only.
+type UserRegistered struct {
+	Email      Sealed  `json:"email"`
+	EmailIndex string  `json:"email_index"`
+	Name       *Sealed `json:"name,omitzero"`
+	// Operator marks the people who run this installation.
+	Operator bool   `json:"operator,omitzero"`
+	Origin   Origin `json:"origin,omitzero"`
+}
+
+// UserUpdated says that a person's address or name changed.
+type UserUpdated struct {
+	Email      Sealed  `json:"email"`
+	EmailIndex string  `json:"email_index"`
+	Name       *Sealed `json:"name,omitzero"`
+	Origin     Origin  `json:"origin,omitzero"`
+}
+
+// UserRemoved says that a person is gone, with all that hangs on them: their
+// tokens and their key stop verifying at this event.
+type UserRemoved struct {
+	Reason string `json:"reason,omitzero"`
+	Origin Origin `json:"origin,omitzero"`
+}
+
+// AccountCreated says that an account exists.
+type AccountCreated struct {
+	Name   string `json:"name"`
+	Origin Origin `json:"origin,omitzero"`
+}
+
+// AccountUpdated says that an account was renamed.
+type AccountUpdated struct {
+	Name   string `json:"name"`
+	Origin Origin `json:"origin,omitzero"`
+}
+
+// AccountRemoved says that an account is gone: its tokens stop verifying at
+// this event.
+type AccountRemoved struct {
+	Reason string `json:"reason,omitzero"`
+	Origin Origin `json:"origin,omitzero"`
+}
+
+// MemberAdded says that a user belongs to an account. The subject is
+// "member/<membership id>".
+type MemberAdded struct {
+	Account token.ID `json:"account"`
+	User    token.ID `json:"user"`
+	Roles   []string `json:"roles"`
+	Origin  Origin   `json:"origin,omitzero"`
+}
+
+// MemberChanged says that a member's roles were replaced.
+type MemberChanged struct {
+	Account token.ID `json:"account"`
+	User    token.ID `json:"user"`
+	Roles   []string `json:"roles"`
+	Origin  Origin   `json:"origin,omitzero"`
+}
+
+// MemberRemoved says that a user no longer belongs to an account.
+type MemberRemoved struct {
+	Account token.ID `json:"account"`
+	User    token.ID `json:"user"`
+	Origin  Origin   `json:"origin,omitzero"`
+}
+
+// EnforcerEnrolled says that an enforcing service may ask. CeilingSeconds is
+// the greatest staleness bound that it may use; zero means the defaults.
+type EnforcerEnrolled struct {
+	Name           string       `json:"name"`
+	Region         string       `json:"region,omitzero"`
+	Secret         token.Digest `json:"secret_digest"`
+	CeilingSeconds int32        `json:"ceiling_seconds,omitzero"`
+	Origin         Origin       `json:"origin,omitzero"`
+}
+
+// EnforcerRetired says that an enforcing service may ask no more.
+type EnforcerRetired struct {
+	Reason string `json:"reason,omitzero"`
+	Origin Origin `json:"origin,omitzero"`
+}
+
+// LogOpened is the first event of a ledger.
+type LogOpened struct {
+	Installation token.ID `json:"installation"`
+	Brand        string   `json:"brand"`
+	// PulseKey is the Ed25519 public key, in standard base64, under which
+	// the pen signs its pulses.
+	PulseKey []byte `json:"pulse_key"`
+}
+
+// EpochOpened says that the stream begins another life, after a restore or a
+// promotion. It is the first event of its epoch.
+type EpochOpened struct {
+	Reason string `json:"reason"`
+}
+
+// PenOpened says that a pen took over with this term. Appends of an older
+// term fail from here on.
+type PenOpened struct {
+	Term uint64 `json:"term"`
+	Node string `json:"node"`
+}
+
+// FormatRaised says that every live reader knows these event types, so that
+// the pen may write them.
+type FormatRaised struct {
+	Types []string `json:"types"`
+}
+
+// The names are constants of the wire.
+func (TokenCreated) EventName() string     { return "token.created.v1" }
+func (TokenUpdated) EventName() string     { return "token.updated.v1" }
+func (TokenRolled) EventName() string      { return "token.rolled.v1" }
+func (TokenDisabled) EventName() string    { return "token.disabled.v1" }
+func (TokenEnabled) EventName() string     { return "token.enabled.v1" }
+func (TokenRevoked) EventName() string     { return "token.revoked.v1" }
+func (TokenExpiring) EventName() string    { return "token.expiring.v1" }
+func (TokenExpired) EventName() string     { return "token.expired.v1" }
+func (APIKeyIssued) EventName() string     { return "apikey.issued.v1" }
+func (APIKeyRolled) EventName() string     { return "apikey.rolled.v1" }
+func (APIKeyRevoked) EventName() string    { return "apikey.revoked.v1" }
+func (UserRegistered) EventName() string   { return "user.registered.v1" }
+func (UserUpdated) EventName() string      { return "user.updated.v1" }
+func (UserRemoved) EventName() string      { return "user.removed.v1" }
+func (AccountCreated) EventName() string   { return "account.created.v1" }
+func (AccountUpdated) EventName() string   { return "account.updated.v1" }
+func (AccountRemoved) EventName() string   { return "account.removed.v1" }
+func (MemberAdded) EventName() string      { return "member.added.v1" }
+func (MemberChanged) EventName() string    { return "member.changed.v1" }
+func (MemberRemoved) EventName() string    { return "member.removed.v1" }
+func (EnforcerEnrolled) EventName() string { return "enforcer.enrolled.v1" }
+func (EnforcerRetired) EventName() string  { return "enforcer.retired.v1" }
+func (LogOpened) EventName() string        { return "log.opened.v1" }
+func (EpochOpened) EventName() string      { return "epoch.opened.v1" }
+func (PenOpened) EventName() string        { return "pen.opened.v1" }
+func (FormatRaised) EventName() string     { return "format.raised.v1" }
