@@ -35,19 +35,18 @@ func build(prev *Catalogue, types []ResourceType, permissions []Permission, grou
 
 func (c *Catalogue) addTypes(old *Catalogue, types []ResourceType) error {
 	c.types = slices.Clone(old.types)
-	was := make(map[string]TypeNumber, len(old.types))
 	for i := range c.types {
-		was[c.types[i].Name] = TypeNumber(i)
+		c.typeByName[c.types[i].Name] = TypeNumber(i)
 		c.types[i].live, c.types[i].ancestors = false, 0
 	}
 	for _, t := range types {
 		if !validTypeName(t.Name) {
 			return fmt.Errorf("catalogue: resource type %q: name must be dotted words of lower-case letters, digits, _ and -", clip(t.Name))
 		}
-		if _, dup := c.typeByName[t.Name]; dup {
+		n, known := c.typeByName[t.Name]
+		if known && c.types[n].live {
 			return fmt.Errorf("catalogue: resource type %q is given twice", t.Name)
 		}
-		n, known := was[t.Name]
 		if !known {
 			if len(c.types) == MaxTypes {
 				return fmt.Errorf("catalogue: more than %d resource types, dropped ones included", MaxTypes)
@@ -67,7 +66,7 @@ func (c *Catalogue) addTypes(old *Catalogue, types []ResourceType) error {
 func (c *Catalogue) climb() error {
 	for _, n := range c.listedTypes {
 		for at := c.types[n].Parent; at != ""; {
-			p, ok := c.typeByName[at]
+			p, ok := c.TypeNumber(at)
 			switch {
 			case !ok:
 				return fmt.Errorf("catalogue: resource type %q: unknown parent %q", c.types[n].Name, clip(at))
@@ -83,9 +82,8 @@ func (c *Catalogue) climb() error {
 
 func (c *Catalogue) addPermissions(old *Catalogue, permissions []Permission) error {
 	c.perms = slices.Clone(old.perms)
-	was := make(map[string]PermissionRef, len(old.perms))
 	for i := range c.perms {
-		was[c.perms[i].Name] = PermissionRef(i + 1)
+		c.permByName[c.perms[i].Name] = PermissionRef(i + 1)
 		c.perms[i].live, c.perms[i].groups = false, nil
 	}
 	for _, p := range permissions {
@@ -95,10 +93,10 @@ func (c *Catalogue) addPermissions(old *Catalogue, permissions []Permission) err
 		if p.Class < Read || p.Class > Admin {
 			return fmt.Errorf("catalogue: permission %q has no valid class", p.Name)
 		}
-		if _, dup := c.permByName[p.Name]; dup {
+		ref, known := c.permByName[p.Name]
+		if known && c.perms[ref-1].live {
 			return fmt.Errorf("catalogue: permission %q is given twice", p.Name)
 		}
-		ref, known := was[p.Name]
 		if !known {
 			if len(c.perms) == MaxPermissions {
 				return fmt.Errorf("catalogue: more than %d permissions, dropped ones included", MaxPermissions)
@@ -114,9 +112,8 @@ func (c *Catalogue) addPermissions(old *Catalogue, permissions []Permission) err
 
 func (c *Catalogue) addGroups(old *Catalogue, groups []Group) error {
 	c.groups = slices.Clone(old.groups)
-	was := make(map[string]GroupNumber, len(old.groups))
 	for i := range c.groups {
-		was[c.groups[i].ID] = GroupNumber(i)
+		c.groupByID[c.groups[i].ID] = GroupNumber(i)
 		c.groups[i].live, c.groups[i].scopes, c.groups[i].perms = false, 0, nil
 	}
 	for _, g := range groups {
@@ -124,7 +121,7 @@ func (c *Catalogue) addGroups(old *Catalogue, groups []Group) error {
 		if err != nil {
 			return err
 		}
-		n, known := was[g.ID]
+		n, known := c.groupByID[g.ID]
 		if !known {
 			if len(c.groups) == MaxGroups {
 				return fmt.Errorf("catalogue: more than %d groups, dropped ones included", MaxGroups)
@@ -144,13 +141,13 @@ func (c *Catalogue) groupEntry(g Group) (groupEntry, error) {
 	if err := checkGroupText(g); err != nil {
 		return groupEntry{}, err
 	}
-	if _, dup := c.groupByID[g.ID]; dup {
+	if _, dup := c.GroupNumber(g.ID); dup {
 		return groupEntry{}, fmt.Errorf("catalogue: group %s is given twice", g.ID)
 	}
 	g.Scopes, g.Permissions = slices.Clone(g.Scopes), slices.Clone(g.Permissions)
 	e := groupEntry{Group: g, live: true, perms: make([]uint64, (len(c.perms)+63)/64)}
 	for _, s := range g.Scopes {
-		t, ok := c.typeByName[s]
+		t, ok := c.TypeNumber(s)
 		if !ok {
 			return groupEntry{}, fmt.Errorf("catalogue: group %s: unknown scope %q", g.ID, clip(s))
 		}
@@ -160,8 +157,8 @@ func (c *Catalogue) groupEntry(g Group) (groupEntry, error) {
 		e.scopes |= 1 << t
 	}
 	for _, p := range g.Permissions {
-		ref, ok := c.permByName[p]
-		if !ok {
+		ref := c.Permission(p)
+		if !ref.Known() {
 			return groupEntry{}, fmt.Errorf("catalogue: group %s: unknown permission %q", g.ID, clip(p))
 		}
 		w, bit := int(ref-1)/64, uint64(1)<<((ref-1)%64)
@@ -184,7 +181,9 @@ func (c *Catalogue) groupEntry(g Group) (groupEntry, error) {
 func (c *Catalogue) index() {
 	words := (len(c.groups) + 63) / 64
 	for i := range c.perms {
-		c.perms[i].groups = make([]uint64, words)
+		if c.perms[i].live {
+			c.perms[i].groups = make([]uint64, words)
+		}
 	}
 	for _, n := range c.listed {
 		for _, p := range c.groups[n].Permissions {

@@ -116,10 +116,12 @@ type Catalogue struct {
 	groups []groupEntry
 	perms  []permEntry // perms[ref-1]
 
-	// By name.
-	typeByName  map[string]TypeNumber
-	groupByID   map[string]GroupNumber
-	permByName  map[string]PermissionRef
+	// By name, dropped entries included.
+	typeByName map[string]TypeNumber
+	groupByID  map[string]GroupNumber
+	permByName map[string]PermissionRef
+
+	// What this version lists, in order.
 	listedTypes []TypeNumber
 	listed      []GroupNumber // listing order
 
@@ -206,7 +208,7 @@ func (c *Catalogue) Filter(name, scope string) []Group {
 // Group returns the group with this id. The caller must not change the slices
 // inside.
 func (c *Catalogue) Group(id string) (Group, bool) {
-	n, ok := c.groupByID[id]
+	n, ok := c.GroupNumber(id)
 	if !ok {
 		return Group{}, false
 	}
@@ -215,6 +217,13 @@ func (c *Catalogue) Group(id string) (Group, bool) {
 
 // GroupNumber returns the number of the group with this id.
 func (c *Catalogue) GroupNumber(id string) (GroupNumber, bool) {
+	n, ok := c.groupByID[id]
+	return n, ok && c.groups[n].live
+}
+
+// FormerGroupNumber is GroupNumber that also knows the groups which this
+// version has dropped: what a stored grant names was right when it was stored.
+func (c *Catalogue) FormerGroupNumber(id string) (GroupNumber, bool) {
 	n, ok := c.groupByID[id]
 	return n, ok
 }
@@ -252,7 +261,13 @@ func (c *Catalogue) GroupPermissions(n GroupNumber) []uint64 {
 
 // Permission returns the reference of the permission with this name, or the
 // zero reference.
-func (c *Catalogue) Permission(name string) PermissionRef { return c.permByName[name] }
+func (c *Catalogue) Permission(name string) PermissionRef {
+	p := c.permByName[name]
+	if p == 0 || !c.perms[p-1].live {
+		return 0
+	}
+	return p
+}
 
 // PermissionAt returns the permission that a reference names.
 func (c *Catalogue) PermissionAt(p PermissionRef) (Permission, bool) {
@@ -273,6 +288,13 @@ func (c *Catalogue) PermissionGroups(p PermissionRef) []uint64 {
 
 // TypeNumber returns the number of the resource type with this name.
 func (c *Catalogue) TypeNumber(name string) (TypeNumber, bool) {
+	n, ok := c.typeByName[name]
+	return n, ok && c.types[n].live
+}
+
+// FormerTypeNumber is TypeNumber that also knows the types which this version
+// has dropped.
+func (c *Catalogue) FormerTypeNumber(name string) (TypeNumber, bool) {
 	n, ok := c.typeByName[name]
 	return n, ok
 }
@@ -303,15 +325,21 @@ func (c *Catalogue) Below(inner, outer TypeNumber) bool {
 // The rule is the longest known type name that the key starts with, then a
 // dot, then an id. An id holds no dot, so the last dot decides.
 func (c *Catalogue) TypeOf(key string) (t TypeNumber, id string, ok bool) {
+	name, id, ok := SplitKey(key)
+	if !ok {
+		return 0, "", false
+	}
+	t, ok = c.TypeNumber(name)
+	return t, id, ok
+}
+
+// SplitKey splits a resource key into a type's name, known or not, and an id.
+func SplitKey(key string) (name, id string, ok bool) {
 	dot := strings.LastIndexByte(key, '.')
-	if dot < 0 {
-		return 0, "", false
+	if dot < 0 || !ValidID(key[dot+1:]) {
+		return "", "", false
 	}
-	t, ok = c.typeByName[key[:dot]]
-	if !ok || !ValidID(key[dot+1:]) {
-		return 0, "", false
-	}
-	return t, key[dot+1:], true
+	return key[:dot], key[dot+1:], true
 }
 
 // MaxID is the longest id that a resource may have, in bytes.

@@ -1,0 +1,225 @@
+package token
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"time"
+
+	"go4.org/netipx"
+
+	"watchword.dev/events/catalogue"
+)
+
+// Limits bound a grant. A zero field means none of that thing is allowed; take
+// DefaultLimits and change what must differ.
+type Limits struct {
+	Policies           int // policies in a grant
+	GroupsPerPolicy    int
+	ResourcesPerPolicy int
+	Resources          int // resources in a grant
+	Addresses          int // entries of each list of the condition
+}
+
+// DefaultLimits are what an installation allows unless it says otherwise. They
+// keep one verification below a millisecond for the worst grant.
+var DefaultLimits = Limits{
+	Policies:           100,
+	GroupsPerPolicy:    500,
+	ResourcesPerPolicy: 1000,
+	Resources:          5000,
+	Addresses:          500,
+}
+
+// Times beyond these cannot be counted in nanoseconds in the compiled form.
+var (
+	earliest = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
+	latest   = time.Date(2262, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
+// Validate reports whether a token can be given this grant. The error is a
+// *GrantError.
+func (g Grant) Validate(cat *catalogue.Catalogue, limits Limits) error {
+	if len(g.Policies) == 0 {
+		return &GrantError{Kind: Invalid, Pointer: "/policies", Text: "at least one policy is needed"}
+	}
+	_, err := resolve(g, cat, limits, false)
+	return err
+}
+
+// resolved is a grant in which everything is checked and numbered.
+type resolved struct {
+	policies  []resolvedPolicy
+	addresses *netipx.IPSet // nil: everybody
+	notBefore int64         // Unix nanoseconds; 0: open
+	expiresOn int64
+}
+
+type resolvedPolicy struct {
+	id       ID
+	deny     bool
+	groups   []catalogue.GroupNumber
+	matchers []Matcher
+}
+
+// resolve is what Validate, Compile and Covers all start with. A stored grant
+// was valid when it was stored, so it may name what the catalogue has dropped
+// or narrowed since; that simply applies to nothing.
+func resolve(g Grant, cat *catalogue.Catalogue, limits Limits, stored bool) (*resolved, error) {
+	r := &resolved{policies: make([]resolvedPolicy, 0, len(g.Policies))}
+	if len(g.Policies) > limits.Policies {
+		return nil, &GrantError{Kind: TooMany, Pointer: "/policies", Text: fmt.Sprintf("at most %d policies are allowed", limits.Policies)}
+	}
+	left := limits.Resources
+	for i, p := range g.Policies {
+		rp, err := resolvePolicy(p, cat, limits, stored, fmt.Sprintf("/policies/%d", i))
+		if err != nil {
+			return nil, err
+		}
+		if left -= len(rp.matchers); left < 0 {
+			return nil, &GrantError{Kind: TooMany, Pointer: "/policies", Text: fmt.Sprintf("at most %d resources are allowed in all policies together", limits.Resources)}
+		}
+		r.policies = append(r.policies, rp)
+	}
+	if err := r.resolveValidity(g); err != nil {
+		return nil, err
+	}
+	var err error
+	if r.addresses, err = resolveCondition(g.Condition, limits); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func resolvePolicy(p Policy, cat *catalogue.Catalogue, limits Limits, stored bool, at string) (resolvedPolicy, error) {
+	rp := resolvedPolicy{id: p.ID, deny: p.Effect == EffectDeny}
+	if p.Effect != EffectAllow && p.Effect != EffectDeny {
+		return rp, &GrantError{Kind: Invalid, Pointer: at + "/effect", Text: "effect must be allow or deny"}
+	}
+	matchers, err := parseResources(p.Resources, cat, limits.ResourcesPerPolicy, stored)
+	if err != nil {
+		kind := Invalid
+		if errors.Is(err, errResourcesMany) {
+			kind = TooMany
+		}
+		return rp, &GrantError{Kind: kind, Pointer: at + "/resources", Text: err.Error()}
+	}
+	rp.matchers = matchers
+	var types uint64
+	for _, m := range matchers {
+		types |= 1 << m.Inner.Type
+	}
+	at += "/permission_groups"
+	switch {
+	case len(p.Groups) == 0:
+		return rp, &GrantError{Kind: Invalid, Pointer: at, Text: "at least one permission group is needed"}
+	case len(p.Groups) > limits.GroupsPerPolicy:
+		return rp, &GrantError{Kind: TooMany, Pointer: at, Text: fmt.Sprintf("at most %d permission groups are allowed in a policy", limits.GroupsPerPolicy)}
+	}
+	for i, ref := range p.Groups {
+		n, ok := cat.GroupNumber(ref.ID)
+		if !ok && stored {
+			n, ok = cat.FormerGroupNumber(ref.ID)
+		}
+		if !ok {
+			return rp, &GrantError{Kind: UnknownGroup, Pointer: fmt.Sprintf("%s/%d/id", at, i), Text: "there is no such permission group"}
+		}
+		if !stored && cat.Scopes(n)&types == 0 {
+			return rp, &GrantError{
+				Kind: WrongScope, Pointer: fmt.Sprintf("%s/%d", at, i), Group: ref.ID,
+				Text: "the permission group applies to none of the policy's resources",
+			}
+		}
+		rp.groups = append(rp.groups, n)
+	}
+	return rp, nil
+}
+
+func (r *resolved) resolveValidity(g Grant) error {
+	for _, b := range []struct {
+		at  string
+		t   time.Time
+		out *int64
+	}{{"/not_before", g.NotBefore, &r.notBefore}, {"/expires_on", g.ExpiresOn, &r.expiresOn}} {
+		if b.t.IsZero() {
+			continue
+		}
+		if !b.t.After(earliest) || !b.t.Before(latest) {
+			return &GrantError{Kind: Invalid, Pointer: b.at, Text: "time is out of range"}
+		}
+		*b.out = b.t.UnixNano()
+	}
+	if r.notBefore != 0 && r.expiresOn != 0 && r.expiresOn <= r.notBefore {
+		return &GrantError{Kind: Invalid, Pointer: "/expires_on", Text: "expires_on must be after not_before"}
+	}
+	return nil
+}
+
+// resolveCondition returns the set of addresses that may use the grant, or nil
+// when every address may.
+func resolveCondition(c *Condition, limits Limits) (*netipx.IPSet, error) {
+	if c.unrestricted() {
+		return nil, nil
+	}
+	in, notIn := c.RequestIP.In, c.RequestIP.NotIn
+	if in == nil {
+		in = []string{"0.0.0.0/0", "::/0"}
+	}
+	var b netipx.IPSetBuilder
+	for _, list := range []struct {
+		at      string
+		entries []string
+		apply   func(netip.Prefix)
+	}{
+		{"/condition/request_ip/in", in, b.AddPrefix},
+		{"/condition/request_ip/not_in", notIn, b.RemovePrefix},
+	} {
+		if len(list.entries) > limits.Addresses {
+			return nil, &GrantError{Kind: TooMany, Pointer: list.at, Text: fmt.Sprintf("at most %d addresses are allowed", limits.Addresses)}
+		}
+		for i, s := range list.entries {
+			p, err := ParsePrefix(s)
+			if err != nil {
+				return nil, &GrantError{Kind: Invalid, Pointer: fmt.Sprintf("%s/%d", list.at, i), Text: "not an IP address or prefix"}
+			}
+			list.apply(p)
+		}
+	}
+	set, err := b.IPSet()
+	if err != nil {
+		return nil, &GrantError{Kind: Invalid, Pointer: "/condition/request_ip", Text: "not a set of IP prefixes"}
+	}
+	return set, nil
+}
+
+// ParsePrefix reads an entry of a condition: a prefix such as 192.0.2.0/24,
+// whose host bits may be set, or a single address. IPv4 addresses that are
+// written inside IPv6 are taken as IPv4. A zone (fe80::1%eth0) is refused.
+func ParsePrefix(s string) (netip.Prefix, error) {
+	if !strings.Contains(s, "/") {
+		a, err := netip.ParseAddr(s)
+		if err != nil || a.Zone() != "" {
+			return netip.Prefix{}, errPrefix
+		}
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s) // refuses zones
+	if err != nil {
+		return netip.Prefix{}, errPrefix
+	}
+	if p.Addr().Is4In6() {
+		if p.Bits() < 96 {
+			// It reaches beyond the mapped addresses: neither IPv4 nor IPv6.
+			return netip.Prefix{}, errPrefix
+		}
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), nil
+}
+
+var errPrefix = errors.New("token: not an IP address or prefix")
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) }
