@@ -1,0 +1,30 @@
+// Package embed is the NATS server of an installation and the one table of
+// who may do what on it.
+//
+// The table (table.go) is used three times, so that the three cannot differ:
+// by the embedded server, by the configuration that an external cluster gets
+// (ClusterConfig), and by the test that tries to destroy the ledger with every
+// credential.
+//
+// # Accounts: a credential lives where nothing lives
+//
+// Subject permissions alone do not protect a stream. JetStream sends its
+// answers to the reply subject that the asker names, without asking whether
+// the asker may publish there. In an account that holds the stream, a reader
+// that may only fetch can name $JS.API.STREAM.DELETE.<stream> as the reply of
+// a fetch, and the empty "404 No Messages" that comes back deletes the ledger;
+// or it can name an event subject, and the answer is appended to it. Both were
+// seen with nats-server v2.15.2 (TestReplySubjectDeletes keeps the first).
+//
+// So each stream has an account of its own, in which nobody can log in, and
+// each role has an account of its own, in which nothing listens. A role
+// reaches what the table gives it by service and stream imports, subject by
+// subject; the server replaces the reply subject at the border, so an answer
+// can only land in the account of the asker. A consumer's deliver subject does
+// stay in the account of its stream, where only the stream listens: and a
+// stream refuses to deliver to itself (error 10081).
+//
+// What this does not stop: a role that may read may make many consumers, and
+// may delete another's consumer whose random name it knows. Ordered consumers
+// notice and are made again; availability suffers, the ledger does not.
+package embed

@@ -1,0 +1,301 @@
+package embed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+	"golang.org/x/sys/unix"
+)
+
+// startTimeout bounds how long the server may take to accept connections. The
+// recovery of a large stream after an unclean stop is part of it.
+const startTimeout = 5 * time.Minute
+
+// ErrLocked says that another process holds the store directory.
+var ErrLocked = errors.New("embed: the store directory is in use by another process")
+
+// Config is what an embedded server needs.
+type Config struct {
+	// Dir holds the store, the seeds and the lock. It is made when absent.
+	Dir string
+	// Name is the server's stable name; empty means "watchword".
+	Name string
+	// Listen is the address host:port for clients; port 0 takes a free one.
+	// Empty means that only this process can connect.
+	Listen string
+	// MaxStoreBytes caps what all streams may keep; zero means 80 % of the
+	// file system of Dir.
+	MaxStoreBytes int64
+	// EventsMaxBytes caps the ledger when the first start creates it; zero
+	// means half of MaxStoreBytes. Later starts do not look at it.
+	EventsMaxBytes int64
+	// Log gets the log of the server; nil discards it.
+	Log *slog.Logger
+}
+
+// Server is a running embedded server. It is safe for concurrent use.
+type Server struct {
+	ns   *server.Server
+	log  *logger
+	keys map[Role]nkeys.KeyPair
+	dir  string
+	lock *os.File
+}
+
+// Start starts the server on the store in cfg.Dir. The first start, on an
+// empty directory, creates the streams; a later one refuses to run when one is
+// missing, because an empty ledger in place of a lost one would forget every
+// revocation.
+func Start(cfg Config) (*Server, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Name == "" {
+		cfg.Name = "watchword"
+	}
+	if cfg.Dir == "" {
+		return nil, errors.New("embed: no directory")
+	}
+	if err := mkdirPrivate(cfg.Dir); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := startLocked(cfg)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	s.lock = lock
+	return s, nil
+}
+
+// startLocked is Start with the lock held.
+func startLocked(cfg Config) (*Server, error) {
+	if cfg.MaxStoreBytes == 0 {
+		n, err := fileSystemBytes(cfg.Dir)
+		if err != nil {
+			return nil, err
+		}
+		cfg.MaxStoreBytes = n / 10 * 8
+	}
+	if cfg.EventsMaxBytes == 0 {
+		cfg.EventsMaxBytes = cfg.MaxStoreBytes / 2
+	}
+	keys, err := EnsureSeeds(cfg.Dir, Roles()...)
+	if err != nil {
+		return nil, err
+	}
+	if err := firstStart(cfg, keys); err != nil {
+		return nil, err
+	}
+	s, err := run(cfg, keys)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkStreams(); err != nil {
+		s.Shutdown()
+		return nil, err
+	}
+	return s, nil
+}
+
+// run starts a server with the given users and waits until it serves.
+func run(cfg Config, keys map[Role]nkeys.KeyPair) (*Server, error) {
+	pubs, err := PublicKeys(keys)
+	if err != nil {
+		return nil, err
+	}
+	text, err := ClusterConfig{ServerName: cfg.Name, MaxStoreBytes: cfg.MaxStoreBytes, Keys: pubs}.Text()
+	if err != nil {
+		return nil, err
+	}
+	o := &server.Options{}
+	if err := o.ProcessConfigString(text); err != nil {
+		return nil, fmt.Errorf("embed: configuration: %w", err)
+	}
+	o.StoreDir = cfg.Dir
+	o.NoSigs = true
+	o.DisableJetStreamBanner = true
+	if cfg.Listen == "" {
+		o.DontListen = true
+	} else if o.Host, o.Port, err = splitListen(cfg.Listen); err != nil {
+		return nil, err
+	}
+	l := &logger{to: cfg.Log.With("component", "nats")}
+	s, err := Serve(o, l)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{ns: s, log: l, keys: keys, dir: cfg.Dir}, nil
+}
+
+// Serve starts a nats-server and waits until it and its JetStream serve.
+func Serve(o *server.Options, l server.Logger) (*server.Server, error) {
+	ns, err := server.NewServer(o)
+	if err != nil {
+		return nil, fmt.Errorf("embed: %w", err)
+	}
+	ns.SetLoggerV2(l, false, false, false)
+	ns.Start()
+	stop := func(err error) (*server.Server, error) {
+		ns.Shutdown()
+		ns.WaitForShutdown()
+		return nil, err
+	}
+	ready := ns.ReadyForConnections(startTimeout)
+	if l, ok := l.(*logger); ok && l.err() != nil {
+		return stop(l.err())
+	}
+	if !ready {
+		return stop(errors.New("embed: the server did not become ready"))
+	}
+	if !ns.JetStreamEnabled() {
+		return stop(errors.New("embed: JetStream did not start"))
+	}
+	return ns, nil
+}
+
+// ClientURL is the URL for clients on this machine or network, with the port
+// that was really taken; empty when only this process can connect.
+func (s *Server) ClientURL() string {
+	addr, ok := s.ns.Addr().(*net.TCPAddr)
+	if !ok || addr == nil {
+		return ""
+	}
+	return "nats://" + addr.String()
+}
+
+// SeedFile is the path of the seed of a role.
+func (s *Server) SeedFile(r Role) string { return SeedFile(s.dir, r) }
+
+// Connect gives a connection inside the process, logged in as r. Further
+// options may be given; the caller closes the connection.
+func (s *Server) Connect(r Role, opts ...nats.Option) (*nats.Conn, error) {
+	kp, ok := s.keys[r]
+	if !ok {
+		return nil, fmt.Errorf("embed: no credential for role %q", r)
+	}
+	o, err := clientOptions(r, kp, s.log.to)
+	if err != nil {
+		return nil, err
+	}
+	o = append(o, nats.InProcessServer(s.ns))
+	nc, err := nats.Connect("", append(o, opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("embed: connect as %s: %w", r, err)
+	}
+	return nc, nil
+}
+
+// Health says what is wrong with the server, or nil.
+func (s *Server) Health() error {
+	if err := s.log.err(); err != nil {
+		return err
+	}
+	if !s.ns.Running() {
+		return errors.New("embed: the server is not running")
+	}
+	if !s.ns.JetStreamEnabled() {
+		return errors.New("embed: JetStream is not running")
+	}
+	if h := s.ns.Healthz(&server.HealthzOptions{}); h != nil && h.Status != "ok" {
+		return fmt.Errorf("embed: %s: %s", h.Status, h.Error)
+	}
+	return nil
+}
+
+// Shutdown stops the server, waits until it has stopped, and gives the lock
+// back. A second call does nothing.
+func (s *Server) Shutdown() {
+	s.ns.Shutdown()
+	s.ns.WaitForShutdown()
+	if s.lock != nil {
+		s.lock.Close()
+	}
+}
+
+// checkStreams refuses a server on which one of the streams is missing.
+func (s *Server) checkStreams() error {
+	if err := s.Health(); err != nil {
+		return err
+	}
+	nc, err := s.Connect(Pen)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("embed: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for _, name := range []string{EventsStream, PulseStream, KeysStream} {
+		switch _, err := js.Stream(ctx, name); {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			return fmt.Errorf("%w: %s in %s", ErrStreamMissing, name, s.dir)
+		case err != nil:
+			return fmt.Errorf("embed: look at %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// splitListen gives host and port of a listen address as nats-server wants
+// them: -1 for a free port.
+func splitListen(listen string) (string, int, error) {
+	host, p, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", 0, fmt.Errorf("embed: listen address %q: %w", listen, err)
+	}
+	port, err := strconv.Atoi(p)
+	if err != nil || port < -1 || port > math.MaxUint16 {
+		return "", 0, fmt.Errorf("embed: listen address %q: no such port", listen)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	return host, port, nil
+}
+
+// lockDir takes the lock of a directory until the file is closed. JetStream
+// itself lets two servers open one store.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("embed: %w", err)
+	}
+	switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		f.Close()
+		return nil, fmt.Errorf("%w: %s", ErrLocked, dir)
+	case err != nil:
+		f.Close()
+		return nil, fmt.Errorf("embed: lock %s: %w", dir, err)
+	}
+	return f, nil
+}
+
+// fileSystemBytes is the size of the file system that holds dir.
+func fileSystemBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("embed: size of the file system of %s: %w", dir, err)
+	}
+	return int64(min(st.Blocks*uint64(st.Bsize), math.MaxInt64)), nil
+}
