@@ -61,6 +61,18 @@ func (p *Position) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
+// Ends says whether the payload of the commit at p.Seq ends with the event at
+// which p stands. A reader asks before it goes on from a position that it has
+// kept: the ledger may have been replaced meanwhile.
+func (p Position) Ends(payload []byte) bool {
+	return HashLine(payload[bytes.LastIndexByte(payload, '\n')+1:]) == p.Hash
+}
+
+// MaxCommit is how many bytes the payload of one commit may have. With its
+// subject and headers it stays below the 1 MiB that a NATS server takes as one
+// message by default.
+const MaxCommit = 960 << 10
+
 // Commit is one message of the stream.
 type Commit struct {
 	Seq     uint64

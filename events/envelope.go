@@ -169,7 +169,8 @@ func appendID(b []byte, open string, id token.ID) []byte {
 		return b
 	}
 	b = append(b, open...)
-	return id.Append(b)
+	b, _ = id.AppendText(b) // never fails
+	return b
 }
 
 // check says whether every attribute can stand between quotes as it is.
