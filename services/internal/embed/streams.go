@@ -94,7 +94,8 @@ func (s Streams) Keys() jetstream.StreamConfig {
 		DiscardNewPerSubject: true,
 		Duplicates:           100 * time.Millisecond,
 		DenyPurge:            true,
-		AllowDirect:          true,
+		// AllowDirect stays off: the leader answers, so that a node that lost
+		// the race for a key finds the winner's.
 	}
 }
 

@@ -145,7 +145,6 @@ func keys() []use {
 	return []use{
 		{call, accountKeys, "$KV." + KeysBucket + ".*", false},
 		{call, accountKeys, "$JS.API.STREAM.INFO." + KeysStream, false},
-		{call, accountKeys, "$JS.API.DIRECT.GET." + KeysStream + ".>", false},
 		{call, accountKeys, "$JS.API.STREAM.MSG.GET." + KeysStream, false},
 	}
 }
