@@ -166,13 +166,16 @@ func appendPolicy(b []byte, p *resolvedPolicy) []byte {
 	return b
 }
 
-var errCompiled = errors.New("token: compiled grant is damaged")
+var (
+	errCompiled = errors.New("token: compiled grant is damaged")
+	errForeign  = errors.New("token: compiled grant belongs to another catalogue")
+)
 
 // Check reports whether c is a compiled grant of a version that this program
-// reads, with everything in its place. Evaluate is safe without it and refuses
-// what it stumbles over; Check finds damage in the parts that one evaluation
-// does not look at.
-func (c Compiled) Check() error {
+// reads, was compiled for cat or a catalogue that cat extends, and has
+// everything in its place. Evaluate is safe without it and refuses what it
+// stumbles over; Check also finds damage that one evaluation does not look at.
+func (c Compiled) Check(cat *catalogue.Catalogue) error {
 	b := []byte(c)
 	if len(b) < headerLen || b[0] != compiledVersion || b[1]&^flagAddresses != 0 || b[7] != 0 {
 		return errCompiled
@@ -180,6 +183,9 @@ func (c Compiled) Check() error {
 	le := binary.LittleEndian
 	policies, groups, types := int(le.Uint16(b[2:])), int(le.Uint16(b[4:])), b[6]
 	addressed := b[1]&flagAddresses != 0
+	if le.Uint64(b[8:]) != cat.Lineage(groups, int(types)) {
+		return errForeign
+	}
 	b = b[headerLen:]
 	if addressed {
 		var ok bool
