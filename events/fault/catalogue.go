@@ -140,7 +140,7 @@ var permissions = []Entry{
 	{Code: AccountTokenRefused, Number: 9106, Status: 400, Text: "Authentication failed",
 		When: "An account token was used where only a user can be meant, such as memberships."},
 	{Code: NoAccountList, Number: 1001, Status: 400, Text: "List accounts endpoint does not support account owned tokens.",
-		When: "Only where an installation asks for Cloudflare's older answer; by default the list holds the token's account."},
+		When: "Reserved: Cloudflare's older answer to account tokens. Watchword's list holds exactly the token's account."},
 	{Code: TokensNotSupported, Number: 10000, Status: 405, Text: "This method with API Tokens is not supported by this API",
 		When: "The endpoint takes the Global API Key or a session, no token."},
 }
