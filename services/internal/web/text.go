@@ -1,0 +1,45 @@
+package web
+
+import (
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxName is the longest name of a thing, in characters.
+const MaxName = 120
+
+// MaxReason is the longest reason that a command may carry, in bytes.
+const MaxReason = 500
+
+// ValidName reports whether s can name a thing: 1 to MaxName characters of
+// valid UTF-8, none of them a control character, and not only spaces.
+func ValidName(s string) bool {
+	return s != "" && utf8.RuneCountInString(s) <= MaxName && printable(s) && !blank(s)
+}
+
+// ValidReason reports whether s can be the reason of a command. It may be
+// empty.
+func ValidReason(s string) bool { return len(s) <= MaxReason && printable(s) }
+
+// printable refuses control characters, CR, LF and NUL among them, and the two
+// characters that Unicode has for the end of a line.
+func printable(s string) bool {
+	if !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return false
+		}
+	}
+	return true
+}
+
+func blank(s string) bool {
+	for _, r := range s {
+		if !unicode.IsSpace(r) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,288 @@
+package management
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strconv"
+	"time"
+
+	json "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"watchword.dev/events"
+	"watchword.dev/events/fault"
+	"watchword.dev/events/token"
+	"watchword.dev/services/internal/command"
+	"watchword.dev/services/internal/web"
+)
+
+// maxGrace bounds what is taken for a duration at all; how long a grace may
+// really be the authority decides.
+const maxGrace = 10 * 365 * 24 * time.Hour
+
+// createToken makes a token and shows its secret, this once.
+func (s *Service) createToken(x *web.Exchange, of ownership) error {
+	account, err := of.account(x)
+	if err != nil {
+		return err
+	}
+	raw, err := x.Body(web.MaxBody)
+	if err != nil {
+		return err
+	}
+	var b tokenBody
+	if err := x.DecodeBytes(raw, &b); err != nil {
+		return err
+	}
+	if b.Status != "" && b.Status != statusActive && b.Status != statusDisabled {
+		return fault.New(fault.InvalidStatus).WithPointer("/status")
+	}
+	g, err := s.grant(&b)
+	if err != nil {
+		return err
+	}
+	by, c, err := s.writer(x)
+	if err != nil {
+		return err
+	}
+	cmd := command.CreateToken{
+		Target: command.Target{ID: s.IDs.New(), OwnerKind: of.kind, Owner: account},
+		Name:   b.Name, Grant: g, Disabled: b.Status == statusDisabled,
+	}
+	if cmd.Request, cmd.Repeat, err = s.repeat(x, c, account, token.ID{}, raw); err != nil {
+		return err
+	}
+	secret, err := s.secret(of)
+	if err != nil {
+		return err
+	}
+	cmd.Secret = secret.Digest()
+	r, err := s.do(x, by, cmd)
+	if err != nil {
+		return err
+	}
+	a := s.answer(r.Token)
+	a.Value = secret.Reveal()
+	return x.Result(a)
+}
+
+// secret makes the secret of a token.
+func (s *Service) secret(of ownership) (token.Secret, error) {
+	kind := token.KindUser
+	if of.kind == events.OwnedByAccount {
+		kind = token.KindAccount
+	}
+	return s.Format.Generate(kind)
+}
+
+// updateToken replaces a token's name and grant. What the body leaves out is
+// cleared, but for the status, which stays.
+func (s *Service) updateToken(x *web.Exchange, of ownership) error {
+	at, err := of.target(x)
+	if err != nil {
+		return err
+	}
+	var b tokenBody
+	if err := x.Decode(&b); err != nil {
+		return err
+	}
+	switch b.Status {
+	case "", statusActive, statusDisabled:
+	case statusExpired:
+		b.Status = "" // the computed status, sent back by who reads and writes
+	default:
+		return fault.New(fault.InvalidStatus).WithPointer("/status")
+	}
+	g, err := s.grant(&b)
+	if err != nil {
+		return err
+	}
+	by, _, err := s.writer(x)
+	if err != nil {
+		return err
+	}
+	r, err := s.do(x, by, command.UpdateToken{Target: at, Name: b.Name, Grant: g, Status: b.Status})
+	if err != nil {
+		return err
+	}
+	return x.Result(s.answer(r.Token))
+}
+
+// rollBody is Watchword's addition to a request that Cloudflare's clients send
+// empty.
+type rollBody struct {
+	Grace jsontext.Value `json:"grace"`
+	Force bool           `json:"force"`
+}
+
+// rollToken replaces a token's secret and shows the new one, this once.
+func (s *Service) rollToken(x *web.Exchange, of ownership) error {
+	at, err := of.target(x)
+	if err != nil {
+		return err
+	}
+	raw, err := x.Body(web.MaxBody)
+	if err != nil {
+		return err
+	}
+	var b rollBody
+	if err := x.DecodeOptionalBytes(raw, &b); err != nil {
+		return err
+	}
+	cmd := command.RollToken{Target: at, Force: b.Force}
+	if cmd.Grace, err = parseGrace(b.Grace); err != nil {
+		return err
+	}
+	by, c, err := s.writer(x)
+	if err != nil {
+		return err
+	}
+	if cmd.Request, cmd.Repeat, err = s.repeat(x, c, at.Owner, at.ID, raw); err != nil {
+		return err
+	}
+	secret, err := s.secret(of)
+	if err != nil {
+		return err
+	}
+	cmd.Secret = secret.Digest()
+	if _, err := s.do(x, by, cmd); err != nil {
+		return err
+	}
+	return x.Result(secret.Reveal())
+}
+
+// parseGrace reads "24h" or a number of seconds.
+func parseGrace(v jsontext.Value) (time.Duration, error) {
+	refused := fault.New(fault.InvalidGrace).WithPointer("/grace")
+	var d time.Duration
+	switch v.Kind() {
+	case jsontext.KindInvalid, jsontext.KindNull: // absent
+	case jsontext.KindString:
+		var text string
+		var err error
+		if err = json.Unmarshal(v, &text); err != nil {
+			return 0, refused
+		}
+		if d, err = time.ParseDuration(text); err != nil {
+			return 0, refused
+		}
+	case jsontext.KindNumber:
+		n, err := strconv.ParseFloat(string(v), 64)
+		if err != nil || math.Abs(n) > maxGrace.Seconds() {
+			return 0, refused
+		}
+		d = time.Duration(n * float64(time.Second))
+	default:
+		return 0, refused
+	}
+	if d < 0 || d > maxGrace {
+		return 0, refused
+	}
+	return d, nil
+}
+
+// reasonBody is Watchword's addition to requests that need no body.
+type reasonBody struct {
+	Reason string `json:"reason"`
+}
+
+func readReason(x *web.Exchange) (string, error) {
+	var b reasonBody
+	if err := x.DecodeOptional(&b); err != nil {
+		return "", err
+	}
+	return b.Reason, checkReason(b.Reason)
+}
+
+// revokeToken ends a token for good.
+func (s *Service) revokeToken(x *web.Exchange, of ownership) error {
+	at, _, err := s.change(x, of, func(at command.Target, reason string) command.Command {
+		return command.RevokeToken{Target: at, Reason: reason}
+	})
+	if err != nil {
+		return err
+	}
+	return x.Result(idAnswer{at.ID})
+}
+
+type idAnswer struct {
+	ID token.ID `json:"id"`
+}
+
+// disableToken suspends a token.
+func (s *Service) disableToken(x *web.Exchange, of ownership) error {
+	return s.switchToken(x, of, func(at command.Target, reason string) command.Command {
+		return command.DisableToken{Target: at, Reason: reason}
+	})
+}
+
+// enableToken ends a suspension.
+func (s *Service) enableToken(x *web.Exchange, of ownership) error {
+	return s.switchToken(x, of, func(at command.Target, reason string) command.Command {
+		return command.EnableToken{Target: at, Reason: reason}
+	})
+}
+
+func (s *Service) switchToken(x *web.Exchange, of ownership, cmd func(command.Target, string) command.Command) error {
+	_, r, err := s.change(x, of, cmd)
+	if err != nil {
+		return err
+	}
+	return x.Result(s.answer(r.Token))
+}
+
+// change sends the command about the token that the path names, with the
+// reason that the body may give.
+func (s *Service) change(x *web.Exchange, of ownership, cmd func(command.Target, string) command.Command) (command.Target, command.Result, error) {
+	var r command.Result
+	at, err := of.target(x)
+	if err != nil {
+		return at, r, err
+	}
+	reason, err := readReason(x)
+	if err != nil {
+		return at, r, err
+	}
+	by, _, err := s.writer(x)
+	if err != nil {
+		return at, r, err
+	}
+	r, err = s.do(x, by, cmd(at, reason))
+	return at, r, err
+}
+
+// do sends a command and gives this node's projections a moment to see it. The
+// command is durable by then, so a projection that is slow changes nothing
+// about the answer.
+func (s *Service) do(x *web.Exchange, by command.Caller, cmd command.Command) (command.Result, error) {
+	ctx, cancel := context.WithTimeout(x.Context(), s.CommandWait)
+	defer cancel()
+	r, err := s.Authority.Do(ctx, by, cmd)
+	if err != nil {
+		if _, ok := errors.AsType[*fault.Error](err); !ok && ctx.Err() != nil {
+			err = fault.Wrap(fault.OutcomeUnknown, err)
+		}
+		return r, err
+	}
+	if r.Token == nil && r.Enforcer == nil {
+		// The form of the answer depends on it.
+		return r, fault.Wrap(fault.Internal, errors.New("management: a result without what it is about"))
+	}
+	x.Sequence(r.Seq)
+	s.settle(x.Context(), r.Seq)
+	return r, nil
+}
+
+func (s *Service) settle(ctx context.Context, seq uint64) {
+	if s.SettleTime <= 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.SettleTime)
+	defer cancel()
+	for _, w := range s.Settle {
+		if w.Wait(ctx, seq) != nil {
+			return // it is late or has stopped; its health says so
+		}
+	}
+}

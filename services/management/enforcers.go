@@ -1,0 +1,131 @@
+package management
+
+import (
+	"strings"
+
+	"watchword.dev/events/aggregate"
+	"watchword.dev/events/fault"
+	"watchword.dev/events/token"
+	"watchword.dev/services/internal/command"
+	"watchword.dev/services/internal/web"
+)
+
+// The bounds of an enforcer's fields.
+const (
+	maxRegion  = 63
+	maxCeiling = 24 * 60 * 60 // seconds
+)
+
+// enforcerAnswer is an enforcer as operators see it. Key is its secret, shown
+// when it is enrolled and never again.
+type enforcerAnswer struct {
+	ID         token.ID `json:"id"`
+	Name       string   `json:"name"`
+	Region     string   `json:"region,omitempty"`
+	Ceiling    int32    `json:"ceiling_seconds,omitempty"`
+	Status     string   `json:"status"`
+	EnrolledOn string   `json:"enrolled_on"`
+	RetiredOn  string   `json:"retired_on,omitempty"`
+	Key        string   `json:"key,omitempty"`
+}
+
+func enforcerAnswerOf(n *aggregate.Enforcer) enforcerAnswer {
+	a := enforcerAnswer{
+		ID: n.ID, Name: n.Name, Region: n.Region, Ceiling: n.CeilingSeconds, Status: "active",
+		EnrolledOn: seconds(n.Enrolled), RetiredOn: seconds(n.Retired),
+	}
+	if n.Status == aggregate.Revoked {
+		a.Status = "retired"
+	}
+	return a
+}
+
+// listEnforcers answers with all enforcers, retired ones too.
+func (s *Service) listEnforcers(x *web.Exchange) error {
+	c, err := s.reader(x)
+	if err != nil {
+		return err
+	}
+	if !c.operator() {
+		return fault.New(fault.NotPermitted)
+	}
+	found, err := s.Directory.Enforcers()
+	if err != nil {
+		return err
+	}
+	all := make([]enforcerAnswer, 0, len(found))
+	for i := range found {
+		all = append(all, enforcerAnswerOf(&found[i]))
+	}
+	return x.Result(all)
+}
+
+type enforcerBody struct {
+	Name    string `json:"name"`
+	Region  string `json:"region"`
+	Ceiling int32  `json:"ceiling_seconds"`
+}
+
+// enrollEnforcer lets a service ask, and shows its key, this once.
+func (s *Service) enrollEnforcer(x *web.Exchange) error {
+	var b enforcerBody
+	if err := x.Decode(&b); err != nil {
+		return err
+	}
+	if err := checkName(b.Name); err != nil {
+		return err
+	}
+	if !validRegion(b.Region) {
+		return fault.New(fault.InvalidField).WithPointer("/region").WithDetail("region has up to %d letters, digits, _ and -", maxRegion)
+	}
+	if b.Ceiling < 0 || b.Ceiling > maxCeiling {
+		return fault.New(fault.InvalidField).WithPointer("/ceiling_seconds").WithDetail("at most %d", maxCeiling)
+	}
+	by, c, err := s.writer(x)
+	if err != nil {
+		return err
+	}
+	if !c.operator() {
+		return fault.New(fault.NotPermitted)
+	}
+	secret, err := s.Format.Generate(token.KindEnforcer)
+	if err != nil {
+		return err
+	}
+	r, err := s.do(x, by, command.EnrollEnforcer{
+		ID: s.IDs.New(), Name: b.Name, Region: b.Region, CeilingSeconds: b.Ceiling, Secret: secret.Digest(),
+	})
+	if err != nil {
+		return err
+	}
+	a := enforcerAnswerOf(r.Enforcer)
+	a.Key = secret.Reveal()
+	return x.Result(a)
+}
+
+// retireEnforcer ends an enforcer's key for good.
+func (s *Service) retireEnforcer(x *web.Exchange) error {
+	id, err := x.ID("enforcer_id")
+	if err != nil {
+		return err
+	}
+	reason, err := readReason(x)
+	if err != nil {
+		return err
+	}
+	by, c, err := s.writer(x)
+	if err != nil {
+		return err
+	}
+	if !c.operator() {
+		return fault.New(fault.NotPermitted)
+	}
+	if _, err := s.do(x, by, command.RetireEnforcer{ID: id, Reason: reason}); err != nil {
+		return err
+	}
+	return x.Result(idAnswer{id})
+}
+
+func validRegion(s string) bool {
+	return len(s) <= maxRegion && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
+}

@@ -1,0 +1,73 @@
+package management
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"watchword.dev/events/fault"
+	"watchword.dev/events/token"
+	"watchword.dev/services/internal/web"
+)
+
+// maxIdempotencyKey is the longest Idempotency-Key, in bytes.
+const maxIdempotencyKey = 255
+
+// repeat returns the digest by which a request that makes a secret is known
+// again, and whether this one says that it is such a repeat.
+//
+// The digest is keyed: the ledger is for ever, and a body or a client's key
+// could be guessed from a plain hash. It covers who asked and not with which
+// credential, so that a repeat after a roll of the caller's own token counts.
+func (s *Service) repeat(x *web.Exchange, c *caller, account, id token.ID, body []byte) (digest string, declared bool, err error) {
+	h := x.Request().Header
+	key, declared, err := idempotencyKey(h)
+	if err != nil {
+		return "", false, err
+	}
+	if !declared {
+		// cloudflare-go and its siblings count their repeats.
+		if n, err := strconv.Atoi(h.Get("X-Stainless-Retry-Count")); err == nil && n >= 1 {
+			declared = true
+		}
+	}
+	m := hmac.New(sha256.New, s.RequestKey)
+	m.Write([]byte("watchword request v1\x00"))
+	person := c.person()
+	for _, id := range []token.ID{person, account, id} {
+		m.Write(id[:])
+	}
+	m.Write([]byte(x.Request().Method + "\x00" + key + "\x00"))
+	m.Write(canonical(body))
+	return hex.EncodeToString(m.Sum(nil)), declared, nil
+}
+
+func idempotencyKey(h http.Header) (string, bool, error) {
+	lines := h["Idempotency-Key"]
+	if len(lines) == 0 {
+		return "", false, nil
+	}
+	key := lines[0]
+	ok := len(lines) == 1 && key != "" && len(key) <= maxIdempotencyKey
+	for i := 0; ok && i < len(key); i++ {
+		ok = key[i] >= ' ' && key[i] < 0x7f
+	}
+	if !ok {
+		return "", false, fault.New(fault.InvalidHeader)
+	}
+	return key, true, nil
+}
+
+// canonical makes two bodies equal that differ only in white space and the
+// order of members.
+func canonical(body []byte) []byte {
+	v := jsontext.Value(append([]byte(nil), body...))
+	if v.Canonicalize() != nil {
+		return body // empty
+	}
+	return v
+}

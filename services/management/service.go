@@ -1,0 +1,188 @@
+package management
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
+	"watchword.dev/events/catalogue"
+	"watchword.dev/events/fault"
+	"watchword.dev/events/token"
+	"watchword.dev/projections/directory"
+	"watchword.dev/services/internal/command"
+	"watchword.dev/services/internal/web"
+)
+
+// Authority decides commands and knows the head.
+type Authority = command.Authority
+
+// Directory is what reads rest on. Every value belongs to whoever asked.
+type Directory interface {
+	Credential(token.Digest) (aggregate.Credential, bool, error)
+	Token(token.ID) (aggregate.Token, bool, error)
+	Tokens(directory.TokenQuery) (directory.TokenPage, error)
+	User(token.ID) (aggregate.User, bool, error)
+	Account(token.ID) (aggregate.Account, bool, error)
+	MemberOf(account, user token.ID) (aggregate.Member, bool, error)
+	Memberships(user token.ID) ([]aggregate.Member, error)
+	Enforcers() ([]aggregate.Enforcer, error)
+	// Applied is the last sequence that queries see.
+	Applied() uint64
+}
+
+// Waiter waits until a projection has reached a sequence.
+type Waiter interface {
+	Wait(ctx context.Context, seq uint64) error
+}
+
+// Sealer keeps personal fields.
+type Sealer interface {
+	Seal(ctx context.Context, person token.ID, text string) (events.Sealed, error)
+	Show(ctx context.Context, s events.Sealed) (string, error)
+	EmailIndex(email string) string
+}
+
+// Config is what a Service needs. All fields without a default must be set.
+type Config struct {
+	Authority Authority
+	Directory Directory
+	Reached   Waiter // for the directory
+	// Settle are the projections of this node that a write gives SettleTime to
+	// reach its sequence before it is answered, so that whoever uses the
+	// answer here sees its effect. None, or no time, means not to wait.
+	Settle     []Waiter
+	SettleTime time.Duration
+
+	Sealer Sealer
+	// RequestKey keys the digests by which repeated requests are known: 32
+	// bytes, the same on all nodes.
+	RequestKey []byte
+	// Catalogue returns the present one.
+	Catalogue func() *catalogue.Catalogue
+	Format    token.Format
+	IDs       *token.Generator // nil: a generator of its own
+	Now       func() time.Time // nil: time.Now
+	// ReadWait bounds how long a read waits for the head; 2 s when zero.
+	ReadWait time.Duration
+	// CommandWait bounds a command; 10 s when zero.
+	CommandWait time.Duration
+	Limits      token.Limits // zero: token.DefaultLimits
+}
+
+// Service answers the management API.
+type Service struct{ Config }
+
+// New returns a service with the defaults of cfg filled in.
+func New(cfg Config) (*Service, error) {
+	if cfg.Authority == nil || cfg.Directory == nil || cfg.Reached == nil || cfg.Sealer == nil || cfg.Catalogue == nil {
+		return nil, errors.New("management: authority, directory, reached, sealer and catalogue are needed")
+	}
+	if len(cfg.RequestKey) < 32 {
+		return nil, errors.New("management: the request key needs 32 bytes")
+	}
+	if cfg.IDs == nil {
+		cfg.IDs = token.NewGenerator(nil)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.ReadWait == 0 {
+		cfg.ReadWait = 2 * time.Second
+	}
+	if cfg.CommandWait == 0 {
+		cfg.CommandWait = 10 * time.Second
+	}
+	if cfg.Limits == (token.Limits{}) {
+		cfg.Limits = token.DefaultLimits
+	}
+	return &Service{cfg}, nil
+}
+
+// base is where Cloudflare's clients expect the API.
+const base = "/client/v4"
+
+// Routes adds the service's routes to rt.
+func (s *Service) Routes(rt *web.Router) {
+	s.tokenRoutes(rt, base+"/user/tokens", userOwned)
+	s.tokenRoutes(rt, base+"/accounts/{account_id}/tokens", accountOwned)
+
+	rt.Handle(http.MethodGet, base+"/user", s.getUser)
+	rt.Handle(http.MethodGet, base+"/accounts", s.listAccounts)
+	rt.Handle(http.MethodGet, base+"/accounts/{account_id}", s.getAccount)
+	rt.Handle(http.MethodGet, base+"/memberships", s.listMemberships)
+
+	rt.Handle(http.MethodGet, "/v1/enforcers", s.listEnforcers)
+	rt.Handle(http.MethodPost, "/v1/enforcers", s.enrollEnforcer)
+	rt.Handle(http.MethodDelete, "/v1/enforcers/{enforcer_id}", s.retireEnforcer)
+}
+
+// tokenRoutes adds the routes that user tokens and account tokens share.
+func (s *Service) tokenRoutes(rt *web.Router, at string, of ownership) {
+	for _, r := range []struct {
+		method, path string
+		handle       func(*web.Exchange, ownership) error
+	}{
+		{http.MethodGet, "", s.listTokens},
+		{http.MethodPost, "", s.createToken},
+		{http.MethodGet, "/verify", s.verifyToken},
+		{http.MethodGet, "/permission_groups", s.listGroups},
+		{http.MethodGet, "/{token_id}", s.getToken},
+		{http.MethodPut, "/{token_id}", s.updateToken},
+		{http.MethodDelete, "/{token_id}", s.revokeToken},
+		{http.MethodPut, "/{token_id}/value", s.rollToken},
+		{http.MethodPost, "/{token_id}/disable", s.disableToken},
+		{http.MethodPost, "/{token_id}/enable", s.enableToken},
+	} {
+		rt.Handle(r.method, at+r.path, func(x *web.Exchange) error { return r.handle(x, of) })
+	}
+}
+
+// ownership says under whose tokens a route stands.
+type ownership struct{ kind events.OwnerKind }
+
+var (
+	userOwned    = ownership{events.OwnedByUser}
+	accountOwned = ownership{events.OwnedByAccount}
+)
+
+// target returns the token and owner that a path names. The owner is zero
+// under /user: it is the caller.
+func (o ownership) target(x *web.Exchange) (command.Target, error) {
+	t := command.Target{OwnerKind: o.kind}
+	var err error
+	if t.Owner, err = o.account(x); err != nil {
+		return t, err
+	}
+	t.ID, err = x.ID("token_id")
+	return t, err
+}
+
+// account returns the account that a path names; zero under /user.
+func (o ownership) account(x *web.Exchange) (token.ID, error) {
+	if o.kind != events.OwnedByAccount {
+		return token.ID{}, nil
+	}
+	return x.ID("account_id")
+}
+
+// fresh waits until the directory has reached the head of the ledger as of
+// now, and says in the answer what it rests on.
+func (s *Service) fresh(x *web.Exchange) error {
+	ctx, cancel := context.WithTimeout(x.Context(), s.ReadWait)
+	defer cancel()
+	head, err := s.Authority.Head(ctx)
+	if err != nil {
+		if f, ok := errors.AsType[*fault.Error](err); ok {
+			return f
+		}
+		return fault.Wrap(fault.NoPen, err)
+	}
+	if err := s.Reached.Wait(ctx, head); err != nil {
+		return fault.Wrap(fault.NotReady, err)
+	}
+	x.Sequence(max(head, s.Directory.Applied()))
+	return nil
+}

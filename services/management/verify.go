@@ -1,0 +1,79 @@
+package management
+
+import (
+	"watchword.dev/events"
+	"watchword.dev/events/fault"
+	"watchword.dev/events/token"
+	"watchword.dev/services/internal/web"
+)
+
+// What verify says beside its result. The text of the first is what scripts
+// look for, so no other may contain it.
+var (
+	noteActive      = web.Message{Code: 10000, Text: "This API Token is valid and active"}
+	noteDisabled    = web.Message{Code: 10001, Text: "This API Token is disabled"}
+	noteExpired     = web.Message{Code: 10002, Text: "This API Token has expired"}
+	noteNotYetValid = web.Message{Code: 10003, Text: "This API Token cannot be used before its time"}
+)
+
+// verifyAnswer is what verify tells about a token.
+type verifyAnswer struct {
+	ID        token.ID `json:"id"`
+	Status    string   `json:"status"`
+	NotBefore string   `json:"not_before,omitempty"`
+	ExpiresOn string   `json:"expires_on,omitempty"`
+}
+
+// verifyToken says whether the presented secret is a token of this route's
+// kind, and what state that is in. A secret of the other kind is as unknown as
+// one that never was: wrangler tells the kinds apart by that.
+func (s *Service) verifyToken(x *web.Exchange, of ownership) error {
+	account, err := of.account(x)
+	if err != nil {
+		return err
+	}
+	cred, err := x.Credential()
+	switch {
+	case err != nil:
+		return err
+	case cred.None():
+		return fault.New(fault.MissingCredentials)
+	}
+	want := token.KindUser
+	if of.kind == events.OwnedByAccount {
+		want = token.KindAccount
+	}
+	if cred.Kind != want {
+		return fault.New(fault.InvalidAPIToken)
+	}
+	if err := s.fresh(x); err != nil {
+		return err
+	}
+	c, err := s.byToken(x, cred)
+	if err != nil {
+		return err
+	}
+	if c == nil || of.kind == events.OwnedByAccount && c.token.Owner != account {
+		return fault.New(fault.InvalidAPIToken)
+	}
+	a := verifyAnswer{
+		ID: c.token.ID, NotBefore: seconds(c.token.Grant.NotBefore), ExpiresOn: seconds(c.token.Grant.ExpiresOn),
+	}
+	switch state(c) {
+	case token.ReasonNone:
+		a.Status = statusActive
+		return x.Result(a, noteActive)
+	case token.ReasonDisabled:
+		a.Status = statusDisabled
+		return x.Result(a, noteDisabled)
+	case token.ReasonExpired:
+		a.Status = statusExpired
+		return x.Result(a, noteExpired)
+	case token.ReasonNotYetValid:
+		a.Status = statusNotYetValid
+		return x.Result(a, noteNotYetValid)
+	case token.ReasonAddress:
+		return addressRefused(x)
+	}
+	return fault.New(fault.NotReady)
+}
