@@ -114,13 +114,29 @@ func startLocked(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// run starts a server with the given users and waits until it serves.
+// run starts a server that stands alone, with the given users.
 func run(cfg Config, keys map[Role]nkeys.KeyPair) (*Server, error) {
-	pubs, err := PublicKeys(keys)
-	if err != nil {
+	c := ClusterConfig{ServerName: cfg.Name, StoreDir: cfg.Dir, MaxStoreBytes: cfg.MaxStoreBytes}
+	if cfg.Listen != "" {
+		host, port, err := splitListen(cfg.Listen)
+		if err != nil {
+			return nil, err
+		}
+		c.Listen = net.JoinHostPort(host, strconv.Itoa(port))
+	}
+	return StartMember(c, keys, cfg.Log)
+}
+
+// StartMember starts a server in this process from the configuration that it
+// would have outside, with the public halves of keys as its users. Without
+// Listen only this process can connect. It neither locks the store nor creates
+// the streams: Start does, for a server that stands alone.
+func StartMember(c ClusterConfig, keys map[Role]nkeys.KeyPair, log *slog.Logger) (*Server, error) {
+	var err error
+	if c.Keys, err = PublicKeys(keys); err != nil {
 		return nil, err
 	}
-	text, err := ClusterConfig{ServerName: cfg.Name, MaxStoreBytes: cfg.MaxStoreBytes, Keys: pubs}.Text()
+	text, err := c.Text()
 	if err != nil {
 		return nil, err
 	}
@@ -128,46 +144,31 @@ func run(cfg Config, keys map[Role]nkeys.KeyPair) (*Server, error) {
 	if err := o.ProcessConfigString(text); err != nil {
 		return nil, fmt.Errorf("embed: configuration: %w", err)
 	}
-	o.StoreDir = cfg.Dir
 	o.NoSigs = true
 	o.DisableJetStreamBanner = true
-	if cfg.Listen == "" {
-		o.DontListen = true
-	} else if o.Host, o.Port, err = splitListen(cfg.Listen); err != nil {
-		return nil, err
+	o.DontListen = c.Listen == ""
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
-	l := &logger{to: cfg.Log.With("component", "nats")}
-	s, err := Serve(o, l)
-	if err != nil {
-		return nil, err
-	}
-	return &Server{ns: s, log: l, keys: keys, dir: cfg.Dir}, nil
-}
-
-// Serve starts a nats-server and waits until it and its JetStream serve.
-func Serve(o *server.Options, l server.Logger) (*server.Server, error) {
-	ns, err := server.NewServer(o)
-	if err != nil {
+	s := &Server{log: &logger{to: log.With("component", "nats", "server", c.ServerName)}, keys: keys, dir: c.StoreDir}
+	if s.ns, err = server.NewServer(o); err != nil {
 		return nil, fmt.Errorf("embed: %w", err)
 	}
-	ns.SetLoggerV2(l, false, false, false)
-	ns.Start()
-	stop := func(err error) (*server.Server, error) {
-		ns.Shutdown()
-		ns.WaitForShutdown()
+	s.ns.SetLoggerV2(s.log, false, false, false)
+	s.ns.Start()
+	ready := s.ns.ReadyForConnections(startTimeout)
+	switch err = s.log.err(); {
+	case err != nil:
+	case !ready:
+		err = errors.New("embed: the server did not become ready")
+	case !s.ns.JetStreamEnabled():
+		err = errors.New("embed: JetStream did not start")
+	}
+	if err != nil {
+		s.Shutdown()
 		return nil, err
 	}
-	ready := ns.ReadyForConnections(startTimeout)
-	if l, ok := l.(*logger); ok && l.err() != nil {
-		return stop(l.err())
-	}
-	if !ready {
-		return stop(errors.New("embed: the server did not become ready"))
-	}
-	if !ns.JetStreamEnabled() {
-		return stop(errors.New("embed: JetStream did not start"))
-	}
-	return ns, nil
+	return s, nil
 }
 
 // ClientURL is the URL for clients on this machine or network, with the port
