@@ -1,3 +1,15 @@
 module watchword.dev/services/e2e
 
 go 1.26.0
+
+require (
+	watchword.dev/events v0.0.0
+	watchword.dev/projections v0.0.0
+	watchword.dev/services v0.0.0
+)
+
+replace watchword.dev/services => ..
+
+replace watchword.dev/events => ../../events
+
+replace watchword.dev/projections => ../../projections
