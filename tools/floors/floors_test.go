@@ -11,6 +11,7 @@ import (
 // know that the result depends on other modules and may answer from its cache;
 // go run ./tools/check always looks anew.
 func TestWorkspace(t *testing.T) {
+	t.Setenv("GOWORK", "") // with "off" there is no workspace to look at
 	violations, err := Check(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -80,82 +81,84 @@ func graph(in imports, requires map[string]string) *Graph {
 	return g
 }
 
+// checkCases are graphs and what house says of them.
+var checkCases = []struct {
+	name     string
+	imports  imports
+	requires map[string]string
+	want     []string // one part of each violation, in order
+}{
+	{name: "down", imports: imports{
+		"ex.org/services/cmd/w": "ex.org/services/a ex.org/services/embed ex.org/events fmt",
+		"ex.org/services/a":     "ex.org/events/x ex.org/events/values",
+		"ex.org/events/x":       "ex.org/events", "ex.org/events": "ex.org/events/values",
+	}},
+	{name: "up", imports: imports{"ex.org/events/x": "ex.org/services/a"},
+		want: []string{
+			"ex.org/events/x: events/x (floor 1) imports services/a (floor 2): imports never go up",
+			"module events may not use module services"}},
+	{name: "sideways", imports: imports{"ex.org/services/a": "ex.org/services/b"},
+		want: []string{"services/a (floor 2) imports services/b (floor 2): imports never go sideways"}},
+	{name: "up within a floor", imports: imports{"ex.org/events/values": "ex.org/events"},
+		want: []string{"events/values (floor 0) imports events (floor 0): imports never go sideways"}},
+	{name: "within a room", imports: imports{
+		"ex.org/services/a": "ex.org/services/a/inner", "ex.org/services/a/inner2": "ex.org/services/a"}},
+	{name: "from one room into another's inside", imports: imports{"ex.org/services/a/x": "ex.org/services/b/y"},
+		want: []string{"services/a/x (floor 2) imports services/b/y (floor 2)"}},
+	{name: "no floor", imports: imports{"ex.org/events/new": ""},
+		want: []string{"ex.org/events/new: stands on no floor"}},
+	{name: "below an exact name is another package", imports: imports{"ex.org/services/embed/inner": ""},
+		want: []string{"ex.org/services/embed/inner: stands on no floor"}},
+	{name: "a like-named neighbour is another package", imports: imports{"ex.org/services/ab": ""},
+		want: []string{"ex.org/services/ab: stands on no floor"}},
+	{name: "product imports tools", imports: imports{"ex.org/services/a": "ex.org/tools/gen"},
+		want: []string{"services/a (floor 2) imports tools/gen (free): product code imports no tests and tools",
+			"module services may not use module tools"}},
+	{name: "tools import everything", imports: imports{
+		"ex.org/tools/x": "ex.org/services/a ex.org/tools/y example.org/server/v2 example.org/db"}},
+	{name: "a test may look up", imports: imports{"ex.org/services/a test": "ex.org/services/b ex.org/events"}},
+	{name: "a test may not use a module that its own does not require",
+		imports: imports{"ex.org/events test": "ex.org/tools/y"},
+		want:    []string{"module events may not use module tools"}},
+
+	{name: "reach, directly", imports: imports{"ex.org/services/a": "example.org/olddb"},
+		want: []string{"services/a → example.org/olddb, against: services/a/... reach no DB"}},
+	{name: "reach, through ours and strangers", imports: imports{
+		"ex.org/services/a/in": "fmt ex.org/events/x", "ex.org/events/x": "example.org/helper",
+		"example.org/helper": "example.org/db/sst", "example.org/db/sst": "io"},
+		want: []string{"services/a/in → events/x → example.org/helper → example.org/db/sst, against"}},
+	{name: "reach, others may", imports: imports{"ex.org/services/b": "example.org/db"}},
+	{name: "reach, through what is excepted", imports: imports{
+		"ex.org/services/b": "example.org/db", "example.org/db": "net/http"}},
+	{name: "reach, beside what is excepted", imports: imports{
+		"ex.org/services/b": "example.org/db example.org/helper", "example.org/db": "net/http",
+		"example.org/helper": "net/http"},
+		want: []string{"services/b → example.org/helper → net/http, against: services/b/... reach no net/http"}},
+	{name: "reach only", imports: imports{
+		"ex.org/events": "example.org/ulid ex.org/events/values", "example.org/ulid": "io"}},
+	{name: "reach only, by a stranger's stranger", imports: imports{
+		"ex.org/events": "example.org/ulid", "example.org/ulid": "example.org/more"},
+		want: []string{"events → example.org/ulid → example.org/more, against: events, events/values reach only"}},
+	{name: "only importer", imports: imports{
+		"ex.org/services/embed": "example.org/server/v2", "ex.org/services/cmd/w": "ex.org/services/embed",
+		"ex.org/services/b": "example.org/server/v2/inner"},
+		want: []string{"services/b imports example.org/server/v2/inner, against: only services/embed import"}},
+
+	{name: "go.mod files", requires: map[string]string{
+		"ex.org/events": "example.org/ulid", "ex.org/services": "ex.org/events",
+		"ex.org/tools": "ex.org/services ex.org/events"}},
+	{name: "go.mod requires a sibling", requires: map[string]string{"ex.org/events": "ex.org/services"},
+		want: []string{"ex.org/events: its go.mod may not require services"}},
+	{name: "unknown module", requires: map[string]string{"ex.org/deploy": ""},
+		want: []string{"ex.org/deploy: stands in no module line"}},
+}
+
 func TestCheck(t *testing.T) {
-	tests := []struct {
-		name     string
-		imports  imports
-		requires map[string]string
-		want     []string // one part of each violation, in order
-	}{
-		{name: "down", imports: imports{
-			"ex.org/services/cmd/w": "ex.org/services/a ex.org/services/embed ex.org/events fmt",
-			"ex.org/services/a":     "ex.org/events/x ex.org/events/values",
-			"ex.org/events/x":       "ex.org/events", "ex.org/events": "ex.org/events/values",
-		}},
-		{name: "up", imports: imports{"ex.org/events/x": "ex.org/services/a"},
-			want: []string{
-				"ex.org/events/x: events/x (floor 1) imports services/a (floor 2): imports never go up",
-				"module events may not use module services"}},
-		{name: "sideways", imports: imports{"ex.org/services/a": "ex.org/services/b"},
-			want: []string{"services/a (floor 2) imports services/b (floor 2): imports never go sideways"}},
-		{name: "up within a floor", imports: imports{"ex.org/events/values": "ex.org/events"},
-			want: []string{"events/values (floor 0) imports events (floor 0): imports never go sideways"}},
-		{name: "within a room", imports: imports{
-			"ex.org/services/a": "ex.org/services/a/inner", "ex.org/services/a/inner2": "ex.org/services/a"}},
-		{name: "from one room into another's inside", imports: imports{"ex.org/services/a/x": "ex.org/services/b/y"},
-			want: []string{"services/a/x (floor 2) imports services/b/y (floor 2)"}},
-		{name: "no floor", imports: imports{"ex.org/events/new": ""},
-			want: []string{"ex.org/events/new: stands on no floor"}},
-		{name: "below an exact name is another package", imports: imports{"ex.org/services/embed/inner": ""},
-			want: []string{"ex.org/services/embed/inner: stands on no floor"}},
-		{name: "a like-named neighbour is another package", imports: imports{"ex.org/services/ab": ""},
-			want: []string{"ex.org/services/ab: stands on no floor"}},
-		{name: "product imports tools", imports: imports{"ex.org/services/a": "ex.org/tools/gen"},
-			want: []string{"services/a (floor 2) imports tools/gen (free): product code imports no tests and tools",
-				"module services may not use module tools"}},
-		{name: "tools import everything", imports: imports{
-			"ex.org/tools/x": "ex.org/services/a ex.org/tools/y example.org/server/v2 example.org/db"}},
-		{name: "a test may look up", imports: imports{"ex.org/services/a test": "ex.org/services/b ex.org/events"}},
-		{name: "a test may not use a module that its own does not require",
-			imports: imports{"ex.org/events test": "ex.org/tools/y"},
-			want:    []string{"module events may not use module tools"}},
-
-		{name: "reach, directly", imports: imports{"ex.org/services/a": "example.org/olddb"},
-			want: []string{"services/a → example.org/olddb, against: services/a/... reach no DB"}},
-		{name: "reach, through ours and strangers", imports: imports{
-			"ex.org/services/a/in": "fmt ex.org/events/x", "ex.org/events/x": "example.org/helper",
-			"example.org/helper": "example.org/db/sst", "example.org/db/sst": "io"},
-			want: []string{"services/a/in → events/x → example.org/helper → example.org/db/sst, against"}},
-		{name: "reach, others may", imports: imports{"ex.org/services/b": "example.org/db"}},
-		{name: "reach, through what is excepted", imports: imports{
-			"ex.org/services/b": "example.org/db", "example.org/db": "net/http"}},
-		{name: "reach, beside what is excepted", imports: imports{
-			"ex.org/services/b": "example.org/db example.org/helper", "example.org/db": "net/http",
-			"example.org/helper": "net/http"},
-			want: []string{"services/b → example.org/helper → net/http, against: services/b/... reach no net/http"}},
-		{name: "reach only", imports: imports{
-			"ex.org/events": "example.org/ulid ex.org/events/values", "example.org/ulid": "io"}},
-		{name: "reach only, by a stranger's stranger", imports: imports{
-			"ex.org/events": "example.org/ulid", "example.org/ulid": "example.org/more"},
-			want: []string{"events → example.org/ulid → example.org/more, against: events, events/values reach only"}},
-		{name: "only importer", imports: imports{
-			"ex.org/services/embed": "example.org/server/v2", "ex.org/services/cmd/w": "ex.org/services/embed",
-			"ex.org/services/b": "example.org/server/v2/inner"},
-			want: []string{"services/b imports example.org/server/v2/inner, against: only services/embed import"}},
-
-		{name: "go.mod files", requires: map[string]string{
-			"ex.org/events": "example.org/ulid", "ex.org/services": "ex.org/events",
-			"ex.org/tools": "ex.org/services ex.org/events"}},
-		{name: "go.mod requires a sibling", requires: map[string]string{"ex.org/events": "ex.org/services"},
-			want: []string{"ex.org/events: its go.mod may not require services"}},
-		{name: "unknown module", requires: map[string]string{"ex.org/deploy": ""},
-			want: []string{"ex.org/deploy: stands in no module line"}},
-	}
 	policy, err := Parse(house)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, tt := range tests {
+	for _, tt := range checkCases {
 		t.Run(tt.name, func(t *testing.T) {
 			got := policy.Check(graph(tt.imports, tt.requires))
 			if len(got) != len(tt.want) {
