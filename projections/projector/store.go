@@ -50,6 +50,7 @@ type StoreOptions struct {
 // version, and its checkpoint.
 type Store struct {
 	db       *pebble.DB
+	o        *pebble.Options
 	dir      string
 	position atomic.Pointer[events.Position]
 }
@@ -57,11 +58,12 @@ type Store struct {
 // OpenStore opens the store in o.Dir, or makes an empty one where there is
 // nothing. It returns ErrForeignStore for the rows of something else.
 func OpenStore(o StoreOptions) (*Store, error) {
-	db, err := pebble.Open(o.Dir, pebbleOptions(o))
+	po := pebbleOptions(o)
+	db, err := pebble.Open(o.Dir, po)
 	if err != nil {
 		return nil, fmt.Errorf("projector: open store %s: %w", o.Name, damaged(err))
 	}
-	s := &Store{db: db, dir: o.Dir}
+	s := &Store{db: db, o: po, dir: o.Dir}
 	if err := s.identify(o.Name, o.Version); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -151,6 +153,10 @@ func (s *Store) Reload() error {
 
 // DB returns the database, to read rows and to make batches.
 func (s *Store) DB() *pebble.DB { return s.db }
+
+// Options returns what the database was opened with, for those who write
+// sorted tables themselves. They must not be changed.
+func (s *Store) Options() *pebble.Options { return s.o }
 
 // Position returns the checkpoint.
 func (s *Store) Position() events.Position { return *s.position.Load() }

@@ -1,0 +1,183 @@
+package verifyindex
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"watchword.dev/events/token"
+)
+
+// Offsets in an entry as it lies in memory, the digest included. A row is what
+// follows the digest.
+const (
+	digestLen    = len(token.Digest{})
+	offSize      = digestLen
+	offVersion   = digestLen + 4
+	offOwnerKind = digestLen + 5
+	offState     = digestLen + 8
+	offNumber    = digestLen + 16
+	offNotBefore = digestLen + 24
+	offExpires   = digestLen + 32
+	offToken     = digestLen + 40
+	offOwner     = digestLen + 56
+	offGrant     = digestLen + 72
+
+	rowHeader    = offGrant - digestLen
+	entryVersion = 1
+)
+
+// Flags of a state.
+const (
+	flagDisabled  = 1 << iota // the token is suspended
+	flagRevoked               // the token was ended for good
+	flagOwnerGone             // its owner was removed
+	flagReplaced              // this secret is not the token's newest
+	flagPrevious              // an older secret of this token may still verify
+	flagsMask     = 1<<16 - 1
+	flagsDead     = flagRevoked | flagOwnerGone
+)
+
+// state is an entry's changing word.
+type state uint64
+
+func (s state) has(flags state) bool { return s&flags != 0 }
+
+// until is the Unix millisecond until which a replaced secret verifies; 0 when
+// it never does again.
+func (s state) until() int64 { return int64(s >> 16) }
+
+// replaced returns the state of a secret that verifies until t and not at all
+// when t is zero.
+func (s state) replaced(t time.Time) state {
+	s = s&flagsMask&^flagPrevious | flagReplaced
+	if !t.IsZero() {
+		s |= state(max(t.UnixMilli(), 0)) << 16
+	}
+	return s
+}
+
+// hopeless reports whether a secret in this state can never verify again.
+func (s state) hopeless() bool {
+	return s.has(flagsDead) || s.has(flagReplaced) && s.until() == 0
+}
+
+// entry is an entry in memory, digest first.
+type entry []byte
+
+func newEntry(d token.Digest, id, owner token.ID, kind token.OwnerKind, number uint64) entry {
+	e := make(entry, offGrant, offGrant+256)
+	copy(e, d[:])
+	e[offVersion], e[offOwnerKind] = entryVersion, byte(kind)
+	binary.LittleEndian.PutUint64(e[offNumber:], number)
+	copy(e[offToken:], id[:])
+	copy(e[offOwner:], owner[:])
+	return e.sized()
+}
+
+// sized writes the length into the entry.
+func (e entry) sized() entry {
+	binary.LittleEndian.PutUint32(e[offSize:], uint32(len(e)-digestLen))
+	return e
+}
+
+// row is the entry as Pebble holds it.
+func (e entry) row() []byte { return e[digestLen:] }
+
+func (e entry) digest() token.Digest { return token.Digest(e[:digestLen]) }
+func (e entry) token() token.ID      { return token.ID(e[offToken : offToken+16]) }
+func (e entry) owner() token.ID      { return token.ID(e[offOwner : offOwner+16]) }
+
+// setValidity repeats the grant's bounds where Identify reads them.
+func (e entry) setValidity(notBefore, expiresOn time.Time) {
+	binary.LittleEndian.PutUint64(e[offNotBefore:], uint64(toMilli(notBefore)))
+	binary.LittleEndian.PutUint64(e[offExpires:], uint64(toMilli(expiresOn)))
+}
+
+// state reads the state of an entry that nobody changes meanwhile.
+func (e entry) state() state { return state(binary.LittleEndian.Uint64(e[offState:])) }
+
+func (e entry) setState(s state) { binary.LittleEndian.PutUint64(e[offState:], uint64(s)) }
+
+// load reads the state of an entry in the table, which the writer may be
+// changing.
+func (e entry) load() state { return state(little(atomic.LoadUint64(e.word()))) }
+
+// store changes the state of an entry in the table.
+func (e entry) store(s state) { atomic.StoreUint64(e.word(), little(uint64(s))) }
+
+// word is the state as one machine word. Entries in the table are aligned.
+func (e entry) word() *uint64 { return (*uint64)(unsafe.Pointer(&e[offState])) }
+
+// little turns a native word into a little-endian one, and back.
+func little(v uint64) uint64 {
+	if nativeBig {
+		return bits.ReverseBytes64(v)
+	}
+	return v
+}
+
+var nativeBig = binary.NativeEndian.Uint16([]byte{1, 0}) != 1
+
+// copyWith returns a copy for another secret of the same token.
+func (e entry) copyWith(d token.Digest) entry {
+	c := append(make(entry, 0, len(e)), e...)
+	copy(c, d[:])
+	return c
+}
+
+// withoutGrant returns a copy that only says why the secret does not verify.
+func (e entry) withoutGrant() entry {
+	c := append(make(entry, 0, offGrant), e[:offGrant]...)
+	return c.sized()
+}
+
+// whole reports whether e is an entry with everything in its place, but for
+// its grant, which Evaluate looks at.
+func (e entry) whole() bool {
+	return len(e) >= offGrant && e[offVersion] == entryVersion &&
+		uint64(binary.LittleEndian.Uint32(e[offSize:])) == uint64(len(e)-digestLen)
+}
+
+func toMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMilli(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+// rowView reads a row, out of the table or out of Pebble. The state was read
+// once: of an entry in the table it may change at any time.
+type rowView struct {
+	row   []byte
+	state state
+}
+
+// viewRow returns the view of a row that Pebble has returned, and whether the
+// row is whole.
+func viewRow(row []byte) (rowView, bool) {
+	if len(row) < rowHeader || row[offVersion-digestLen] != entryVersion ||
+		uint64(binary.LittleEndian.Uint32(row)) != uint64(len(row)) {
+		return rowView{}, false
+	}
+	return rowView{row, state(binary.LittleEndian.Uint64(row[offState-digestLen:]))}, true
+}
+
+func (r rowView) id(at int) token.ID         { return token.ID(r.row[at-digestLen : at-digestLen+16]) }
+func (r rowView) uint(at int) uint64         { return binary.LittleEndian.Uint64(r.row[at-digestLen:]) }
+func (r rowView) token() token.ID            { return r.id(offToken) }
+func (r rowView) owner() token.ID            { return r.id(offOwner) }
+func (r rowView) ownerKind() token.OwnerKind { return token.OwnerKind(r.row[offOwnerKind-digestLen]) }
+func (r rowView) number() uint64             { return r.uint(offNumber) }
+func (r rowView) notBefore() time.Time       { return fromMilli(int64(r.uint(offNotBefore))) }
+func (r rowView) expiresOn() time.Time       { return fromMilli(int64(r.uint(offExpires))) }
+func (r rowView) grant() token.Compiled      { return token.Compiled(r.row[rowHeader:]) }

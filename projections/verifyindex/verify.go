@@ -1,0 +1,231 @@
+package verifyindex
+
+import (
+	"net/netip"
+	"runtime"
+	"time"
+
+	"watchword.dev/events/catalogue"
+	"watchword.dev/events/token"
+)
+
+// Verify answers whether the bearer of a secret may do what req asks for. It
+// does no I/O but in disk mode, and allocates nothing.
+//
+// A request without a time is asked for now. Everything else about time, the
+// grace of a replaced secret included, goes by the index's own clock.
+func (x *Index) Verify(secret string, req *token.Request) token.Decision {
+	return x.VerifyWithin(0, secret, req)
+}
+
+// VerifyWithin is Verify for an enforcer whose staleness bound has a ceiling;
+// zero means none.
+func (x *Index) VerifyWithin(ceiling time.Duration, secret string, req *token.Request) token.Decision {
+	v := x.view.Load()
+	if v.format.Brand == "" {
+		return token.Decision{Verdict: token.VerdictUnavailable, Reason: token.ReasonNotReady, Sequence: x.sequence.Load()}
+	}
+	kind, err := v.format.Parse(secret)
+	if err != nil {
+		return token.Decision{Reason: token.ReasonMalformed, Sequence: x.sequence.Load()}
+	}
+	if kind != token.KindUser && kind != token.KindAccount {
+		// It is a secret, but not one that does anything at an enforcer.
+		return token.Decision{Reason: token.ReasonUnknown, Sequence: x.sequence.Load()}
+	}
+	return x.verify(ceiling, token.Sum(secret), req)
+}
+
+// VerifyDigest is VerifyWithin for callers that hold the digest only.
+func (x *Index) VerifyDigest(ceiling time.Duration, d token.Digest, req *token.Request) token.Decision {
+	return x.verify(ceiling, d, req)
+}
+
+func (x *Index) verify(ceiling time.Duration, digest token.Digest, req *token.Request) token.Decision {
+	v := x.view.Load()
+	now := x.o.Now()
+	perm := v.cat.Permission(req.Permission)
+	bound := x.bound(v.cat, perm, ceiling)
+	d := token.Decision{Sequence: x.sequence.Load()}
+	if d.Age, d.Stale, d.Reason = x.fresh(v, now, bound); d.Reason != token.ReasonNone {
+		d.Verdict = token.VerdictUnavailable
+		return d
+	}
+	q := query{cat: v.cat, perm: perm, chain: req.Resource, addr: req.Address, now: now, at: req.Time}
+	if q.at.IsZero() {
+		q.at = now
+	}
+	q.d = &d
+	x.lookup(v, &digest, &q)
+	d.Verdict = d.Reason.Verdict()
+	return d
+}
+
+// bound is how old an answer about a permission may be. An unknown permission
+// has the strictest bound.
+func (x *Index) bound(cat *catalogue.Catalogue, perm catalogue.PermissionRef, ceiling time.Duration) time.Duration {
+	p, _ := cat.PermissionAt(perm)
+	bound := x.o.Bounds.of(p.Class)
+	if ceiling > 0 {
+		bound = min(bound, ceiling)
+	}
+	return bound
+}
+
+// fresh says how old the index's knowledge is and whether that is too old.
+func (x *Index) fresh(v *view, now time.Time, bound time.Duration) (age time.Duration, stale bool, reason token.Reason) {
+	m := x.water.mark.Load()
+	if !v.ready || m == nil || x.water.diverged.Load() != nil {
+		return 0, false, token.ReasonNotReady
+	}
+	age = m.age(now)
+	if age > bound {
+		return age, true, token.ReasonStale
+	}
+	return age, age > StaleAfter, token.ReasonNone
+}
+
+// query is one question, and where its answer goes.
+type query struct {
+	cat   *catalogue.Catalogue
+	perm  catalogue.PermissionRef
+	chain []string
+	addr  netip.Addr
+	now   time.Time // for the grace of a secret
+	at    time.Time // for the grant
+	d     *token.Decision
+
+	identity *Identity // when not nil, it is filled too
+}
+
+// lookup finds the entry of a digest and answers q from it.
+func (x *Index) lookup(v *view, digest *token.Digest, q *query) {
+	for v.table != nil {
+		e, block, moved := v.table.find(digest)
+		if !moved {
+			q.answer(e)
+			runtime.KeepAlive(block)
+			return
+		}
+		v = x.view.Load()
+	}
+	if v.gen == nil {
+		q.d.Reason = token.ReasonNotReady // closed meanwhile
+		return
+	}
+	r, err := v.gen.take()
+	if err != nil {
+		q.d.Reason = token.ReasonNotReady
+		return
+	}
+	defer v.gen.give(r)
+	row, err := r.find(digest)
+	if err != nil {
+		// What cannot be read may be there: it is not unknown.
+		q.d.Reason = token.ReasonNotReady
+		return
+	}
+	q.answerRow(row)
+}
+
+// answer answers from an entry in the table; nil is a digest that is not known.
+func (q *query) answer(e entry) {
+	if e == nil {
+		q.d.Reason = token.ReasonUnknown
+		return
+	}
+	q.decide(rowView{row: e.row(), state: e.load()})
+}
+
+// answerRow answers from a row of the store.
+func (q *query) answerRow(row []byte) {
+	if row == nil {
+		q.d.Reason = token.ReasonUnknown
+		return
+	}
+	r, ok := viewRow(row)
+	if !ok {
+		q.d.Reason = token.ReasonNotReady
+		return
+	}
+	q.decide(r)
+}
+
+func (q *query) decide(r rowView) {
+	d := q.d
+	d.Token, d.Owner, d.OwnerKind = r.token(), r.owner(), r.ownerKind()
+	if d.OwnerKind == token.OwnerAccount {
+		d.Account = d.Owner
+	}
+	if q.identity != nil {
+		q.identity.fill(r)
+	}
+	switch s := r.state; {
+	case s.has(flagsDead), s.has(flagReplaced) && q.now.UnixMilli() >= s.until():
+		d.Reason = token.ReasonRevoked
+	case s.has(flagDisabled):
+		d.Reason = token.ReasonDisabled
+	default:
+		d.Reason, d.Policy, _ = r.grant().Evaluate(q.cat, q.perm, q.chain, q.addr, q.at)
+	}
+}
+
+// Identity is what a secret is, whatever it may do.
+type Identity struct {
+	Kind      token.Kind // of the secret
+	Token     token.ID
+	Owner     token.ID
+	OwnerKind token.OwnerKind
+	NotBefore time.Time // zero when open
+	ExpiresOn time.Time // zero when open
+	// Number is that of the event that created the token.
+	Number uint64
+	// Until is when this secret ends because another has replaced it; zero
+	// for the newest one.
+	Until    time.Time
+	Sequence uint64
+	Age      time.Duration
+	Stale    bool
+}
+
+func (id *Identity) fill(r rowView) {
+	id.Token, id.Owner, id.OwnerKind, id.Number = r.token(), r.owner(), r.ownerKind(), r.number()
+	id.NotBefore, id.ExpiresOn = r.notBefore(), r.expiresOn()
+	if r.state.has(flagReplaced) {
+		id.Until = fromMilli(r.state.until())
+	}
+}
+
+// Identify answers whose a secret is and whether its token is good at all from
+// this address: token.ReasonNone when it is, and else the first reason against
+// it: malformed, unknown, revoked, disabled, not_yet_valid, expired, address,
+// or not_ready and stale when that cannot be told. The identity is filled as
+// far as the secret was recognised.
+func (x *Index) Identify(secret string, addr netip.Addr) (Identity, token.Reason) {
+	id := Identity{Sequence: x.sequence.Load()}
+	v := x.view.Load()
+	if v.format.Brand == "" {
+		return id, token.ReasonNotReady
+	}
+	kind, err := v.format.Parse(secret)
+	if err != nil {
+		return id, token.ReasonMalformed
+	}
+	if id.Kind = kind; kind != token.KindUser && kind != token.KindAccount {
+		return id, token.ReasonUnknown
+	}
+	now := x.o.Now()
+	var reason token.Reason
+	if id.Age, id.Stale, reason = x.fresh(v, now, x.o.Bounds.Read); reason != token.ReasonNone {
+		return id, reason
+	}
+	var d token.Decision
+	digest := token.Sum(secret)
+	x.lookup(v, &digest, &query{cat: v.cat, addr: addr, now: now, at: now, d: &d, identity: &id})
+	if d.Reason == token.ReasonUnknownPermission {
+		// No permission was asked for; everything that is checked before
+		// the permission holds.
+		d.Reason = token.ReasonNone
+	}
+	return id, d.Reason
+}
