@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -62,17 +61,17 @@ func TestFormat(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
-	todo, skip := "TO"+"DO", "t.Sk"+"ip()"
+	unfinished, skip := "TO"+"DO", "t.Sk"+"ip()"
 	tests := []struct {
 		name, file, text   string
 		problems, warnings []string
 	}{
-		{name: "unfinished", file: "a.go", text: "package a\n\n// " + todo + ": more\n",
-			problems: []string{"a.go:3: " + todo}},
+		{name: "unfinished", file: "a.go", text: "package a\n\n// " + unfinished + ": more\n",
+			problems: []string{"a.go:3: " + unfinished}},
 		{name: "unfinished, small letters", file: "a.ts", text: "// fix" + "me\n// place" + "holder\n",
 			problems: []string{"a.ts:1:", "a.ts:2:"}},
 		{name: "a longer word", file: "a.go", text: "package a // to" + "dos, mastodon, xx" + "xx\n"},
-		{name: "words in prose", file: "a.md", text: todo + "\n"},
+		{name: "words in prose", file: "a.md", text: unfinished + "\n"},
 		{name: "machine path", file: "a.md", text: "see /ro" + "ot/x\n", problems: []string{"a.md:1: /ro" + "ot/"}},
 		{name: "home", file: "x.txt", text: "/home/" + "someone\n", problems: []string{"x.txt:1:"}},
 		{name: "workplace", file: "a.md", text: "a sub" + "agent\n", problems: []string{"a.md:1:"}},
@@ -263,7 +262,7 @@ func TestToolIsBounded(t *testing.T) {
 	if p := tool(t.Context(), t.TempDir(), []string{"WORD=said"}, "sh", "-c", "echo $WORD; exit 3"); p != "said" {
 		t.Errorf("got %q", p)
 	}
-	if p := tool(t.Context(), t.TempDir(), nil, "sh", "-c", "exit 3"); p != fmt.Sprint("sh: exit status 3") {
+	if p := tool(t.Context(), t.TempDir(), nil, "sh", "-c", "exit 3"); p != "sh: exit status 3" {
 		t.Errorf("got %q", p)
 	}
 }
