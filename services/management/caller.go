@@ -187,8 +187,10 @@ func (s *Service) reader(x *web.Exchange) (*caller, error) {
 // its own head.
 //
 // The directory is asked as it is: what it knows of a secret's owner does not
-// change. Only a stranger is looked for again at the head.
-func (s *Service) writer(x *web.Exchange) (command.Caller, *caller, error) {
+// change. Only a stranger is looked for again at the head. An account that the
+// caller does not belong to is refused here, in the same words as one that
+// does not exist; zero is no account.
+func (s *Service) writer(x *web.Exchange, account token.ID) (command.Caller, *caller, error) {
 	var none command.Caller
 	cred, err := x.Credential()
 	switch {
@@ -197,12 +199,12 @@ func (s *Service) writer(x *web.Exchange) (command.Caller, *caller, error) {
 	case cred.None():
 		return none, nil, fault.New(fault.MissingCredentials)
 	}
-	c, err := s.authenticate(x)
+	c, err := s.knownWriter(x, account)
 	if err != nil {
 		if err := s.fresh(x); err != nil {
 			return none, nil, err
 		}
-		if c, err = s.authenticate(x); err != nil {
+		if c, err = s.knownWriter(x, account); err != nil {
 			return none, nil, err
 		}
 	}
@@ -215,6 +217,15 @@ func (s *Service) writer(x *web.Exchange) (command.Caller, *caller, error) {
 	}
 	by.Origin, err = s.origin(x, c.person())
 	return by, c, err
+}
+
+func (s *Service) knownWriter(x *web.Exchange, account token.ID) (*caller, error) {
+	c, err := s.authenticate(x)
+	if err != nil || account.IsZero() {
+		return c, err
+	}
+	_, _, err = s.account(c, account)
+	return c, err
 }
 
 // origin seals from where a command came.

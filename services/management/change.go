@@ -42,7 +42,7 @@ func (s *Service) createToken(x *web.Exchange, of ownership) error {
 	if err != nil {
 		return err
 	}
-	by, c, err := s.writer(x)
+	by, c, err := s.writer(x, account)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (s *Service) updateToken(x *web.Exchange, of ownership) error {
 	if err != nil {
 		return err
 	}
-	by, _, err := s.writer(x)
+	by, _, err := s.writer(x, at.Owner)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (s *Service) rollToken(x *web.Exchange, of ownership) error {
 	if cmd.Grace, err = parseGrace(b.Grace); err != nil {
 		return err
 	}
-	by, c, err := s.writer(x)
+	by, c, err := s.writer(x, at.Owner)
 	if err != nil {
 		return err
 	}
@@ -244,7 +244,7 @@ func (s *Service) change(x *web.Exchange, of ownership, cmd func(command.Target,
 	if err != nil {
 		return at, r, err
 	}
-	by, _, err := s.writer(x)
+	by, _, err := s.writer(x, at.Owner)
 	if err != nil {
 		return at, r, err
 	}

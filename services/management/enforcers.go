@@ -81,7 +81,7 @@ func (s *Service) enrollEnforcer(x *web.Exchange) error {
 	if b.Ceiling < 0 || b.Ceiling > maxCeiling {
 		return fault.New(fault.InvalidField).WithPointer("/ceiling_seconds").WithDetail("at most %d", maxCeiling)
 	}
-	by, c, err := s.writer(x)
+	by, c, err := s.writer(x, token.ID{})
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (s *Service) retireEnforcer(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
-	by, c, err := s.writer(x)
+	by, c, err := s.writer(x, token.ID{})
 	if err != nil {
 		return err
 	}

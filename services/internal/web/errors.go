@@ -46,11 +46,20 @@ func FailureBody(h http.Header, f *fault.Error) (status int, body []byte) {
 	return e.Status, body
 }
 
+// Fail answers with f in the envelope, with more members before it: text such
+// as `"error":"invalid_client",` for the routes of another standard. It
+// returns f, for the handler to return, so that it is logged.
+func (x *Exchange) Fail(f *fault.Error, members string) error {
+	status, body := FailureBody(x.w.Header(), f)
+	x.send(status, append([]byte("{"+members), body[1:]...))
+	return f
+}
+
 // fail answers with err, whatever it is.
 func (x *Exchange) fail(err error) *fault.Error {
 	f := fault.From(err)
 	if x.w.status != 0 {
-		return f // too late: part of an answer is on its way
+		return f // answered already
 	}
 	status, body := FailureBody(x.w.Header(), f)
 	x.send(status, body)

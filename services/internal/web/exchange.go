@@ -138,6 +138,9 @@ func (x *Exchange) DecodeOptionalBytes(b []byte, dst any) error {
 	return Unmarshal(b, dst)
 }
 
+// JSONType refuses headers that say that the body is not JSON.
+func JSONType(h http.Header) error { return jsonType(h, false) }
+
 // jsonType refuses a body that says that it is not JSON. With form it may be
 // called a form: curl -d does that to everything.
 func jsonType(h http.Header, form bool) error {

@@ -20,7 +20,7 @@ func Unmarshal(b []byte, dst any) error {
 	if len(bytes.TrimLeft(b, " \t\r\n")) == 0 {
 		return fault.New(fault.MissingBody)
 	}
-	if tooDeep(b) {
+	if TooDeep(b) {
 		return fault.New(fault.TooDeep)
 	}
 	err := json.Unmarshal(b, dst)
@@ -39,9 +39,9 @@ func Unmarshal(b []byte, dst any) error {
 	return out
 }
 
-// tooDeep reports whether b nests deeper than MaxDepth. It counts brackets
+// TooDeep reports whether b nests deeper than MaxDepth. It counts brackets
 // outside of strings, so it is right for every valid text; others fail later.
-func tooDeep(b []byte) bool {
+func TooDeep(b []byte) bool {
 	depth, inString := 0, false
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {

@@ -135,7 +135,7 @@ func (e *entry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if p == http.ErrAbortHandler {
 				panic(p)
 			}
-			err = x.fail(fault.Wrap(fault.Internal, panicError(p)))
+			err = x.fail(Recovered(p))
 		}
 		e.rt.done(x, e.pattern, err, time.Since(began))
 	}()
@@ -226,14 +226,15 @@ func methodLabel(m string) string {
 	return "other"
 }
 
-// panicError describes a panic without its value, which may hold anything,
-// unless the value is the runtime's own.
-func panicError(p any) error {
+// Recovered returns the fault of a handler that panicked. It describes the
+// panic without its value, which may hold anything, unless the value is the
+// runtime's own.
+func Recovered(p any) *fault.Error {
 	what := fmt.Sprintf("%T", p)
 	if re, ok := p.(runtime.Error); ok {
 		what = re.Error()
 	}
-	return fmt.Errorf("panic: %s\n%s", what, debug.Stack())
+	return fault.Wrap(fault.Internal, fmt.Errorf("panic: %s\n%s", what, debug.Stack()))
 }
 
 // response remembers what was answered.

@@ -9,7 +9,7 @@ import (
 const MaxName = 120
 
 // MaxReason is the longest reason that a command may carry, in bytes.
-const MaxReason = 500
+const MaxReason = 256
 
 // ValidName reports whether s can name a thing: 1 to MaxName characters of
 // valid UTF-8, none of them a control character, and not only spaces.

@@ -1,0 +1,9 @@
+// Package introspection answers, over HTTP, whether a secret is good: POST
+// /v1/verify for enforcers, which ask about one permission on one resource,
+// and RFC 7662 for those who speak OAuth.
+//
+// Both rest on a Decider of this process and do no I/O of their own. Every
+// enforcer authenticates with its key; secrets come in bodies and never in a
+// query. An answer carries the sequence that it rests on; an index that is too
+// old to answer says unavailable (503) and never a wrong yes or no.
+package introspection

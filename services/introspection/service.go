@@ -1,0 +1,129 @@
+package introspection
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"watchword.dev/events/aggregate"
+	"watchword.dev/events/catalogue"
+	"watchword.dev/events/fault"
+	"watchword.dev/events/token"
+	"watchword.dev/projections/verifyindex"
+	"watchword.dev/services/internal/web"
+)
+
+// Decider knows every secret and decides without I/O. verifyindex.Index is
+// one. It must not keep the strings that it is given: their memory is used
+// again.
+type Decider interface {
+	// Enforcer recognises an enforcing service by its secret.
+	Enforcer(secret string) (verifyindex.EnforcerInfo, token.Reason)
+	// VerifyWithin decides one request for an enforcer whose staleness bound
+	// has this ceiling; zero is none.
+	VerifyWithin(ceiling time.Duration, secret string, ask *token.Request) token.Decision
+	// Identify says whose a secret is, and whether its token is good at all
+	// from this address.
+	Identify(secret string, from netip.Addr) (verifyindex.Identity, token.Reason)
+	// Sequence returns the last sequence that answers rest on.
+	Sequence() uint64
+	// Wait returns nil as soon as answers rest on seq.
+	Wait(ctx context.Context, seq uint64) error
+}
+
+// Tokens knows what a token may do. directory.Directory is one.
+type Tokens interface {
+	Token(token.ID) (aggregate.Token, bool, error)
+}
+
+// Config is what a Service needs.
+type Config struct {
+	Decider Decider
+	// Tokens and Catalogue give RFC 7662 its scope. Where Tokens is nil that
+	// route does not exist.
+	Tokens    Tokens
+	Catalogue func() *catalogue.Catalogue
+	// Issuer returns the installation's own URL, as iss names it.
+	Issuer func() string
+	// AtLeastWait bounds how long a request waits for the sequence that it
+	// names; 2 s when zero.
+	AtLeastWait time.Duration
+	Log         *slog.Logger // nil: slog.Default()
+	// Observe hears of every decision, for metrics; it may be nil. It must not
+	// keep d.
+	Observe func(enforcer token.ID, d *token.Decision)
+}
+
+// Service answers verifications over HTTP.
+type Service struct {
+	Config
+	works sync.Pool // of *work
+}
+
+// New returns a service with the defaults of cfg filled in.
+func New(cfg Config) (*Service, error) {
+	if cfg.Decider == nil {
+		return nil, errors.New("introspection: a decider is needed")
+	}
+	if cfg.AtLeastWait == 0 {
+		cfg.AtLeastWait = 2 * time.Second
+	}
+	if cfg.Tokens != nil && (cfg.Catalogue == nil || cfg.Issuer == nil) {
+		return nil, errors.New("introspection: RFC 7662 needs a catalogue and an issuer")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Service{Config: cfg, works: sync.Pool{New: func() any { return new(work) }}}, nil
+}
+
+// Routes adds the service's routes to rt.
+func (s *Service) Routes(rt *web.Router) {
+	rt.Mount(http.MethodPost, "/v1/verify", http.HandlerFunc(s.verify))
+	if s.Tokens == nil {
+		return
+	}
+	rt.Handle(http.MethodPost, "/oauth2/introspect", s.introspect)
+	rt.Handle(http.MethodGet, "/.well-known/oauth-authorization-server", s.metadata)
+}
+
+// enforcer returns who asks, or the fault that refuses it.
+func (s *Service) enforcer(secret string) (verifyindex.EnforcerInfo, *fault.Error) {
+	if secret == "" {
+		return verifyindex.EnforcerInfo{}, fault.New(fault.EnforcerKeyNeeded)
+	}
+	info, reason := s.Decider.Enforcer(secret)
+	switch reason {
+	case token.ReasonNone:
+		return info, nil
+	case token.ReasonStale:
+		return info, fault.New(fault.StaleIndex)
+	case token.ReasonNotReady:
+		return info, fault.New(fault.NotReady)
+	}
+	return info, fault.New(fault.EnforcerKeyNeeded)
+}
+
+// reach waits for the sequence that the request names, if it names one.
+func (s *Service) reach(r *http.Request) *fault.Error {
+	if len(r.Header[web.AtLeastHeader]) == 0 {
+		return nil
+	}
+	seq, err := web.AtLeast(r.Header)
+	if err != nil {
+		return fault.From(err)
+	}
+	if seq <= s.Decider.Sequence() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.AtLeastWait)
+	defer cancel()
+	if err := s.Decider.Wait(ctx, seq); err != nil {
+		return fault.Wrap(fault.WaitTimedOut, err)
+	}
+	return nil
+}
