@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"math"
 	"sync"
 	"time"
 
@@ -99,9 +100,10 @@ func (id ID) Compare(other ID) int { return bytes.Compare(id[:], other[:]) }
 // Time returns the millisecond, in UTC, that is written in the id.
 func (id ID) Time() time.Time { return ulid.Time(ulid.ULID(id).Time()).UTC() }
 
-// step bounds the random distance between two ids of one millisecond. It keeps
-// neighbours from being guessed and still leaves room for some 2^32 of them.
-const step = 1 << 48
+// step bounds the random distance between two ids of one millisecond, which
+// keeps a neighbour from being guessed. The library draws steps of this width
+// at once; of others it may throw away nearly all that it draws.
+const step = math.MaxUint32
 
 // Generator makes ids that always rise, however the clock behaves. Its zero
 // value is not usable; NewGenerator makes one. It is safe for concurrent use.

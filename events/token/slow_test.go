@@ -2,7 +2,9 @@ package token
 
 import (
 	stdjson "encoding/json"
+	"flag"
 	"net/netip"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,6 +15,18 @@ import (
 
 	"watchword.dev/events/catalogue"
 )
+
+// TestMain draws more than rapid's default of a hundred cases: what the
+// properties look for is rarer than that.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "rapid.checks" })
+	if !chosen {
+		_ = flag.Set("rapid.checks", "1000")
+	}
+	os.Exit(m.Run())
+}
 
 // The evaluator that is slow and obviously right. It starts from the grant's
 // JSON text and the catalogue's lists, knows nothing of numbers and bits, and
@@ -67,26 +81,37 @@ func (s *slow) innerType(policyKey string) string {
 	return s.typeOf(policyKey)
 }
 
-func (s *slow) evaluate(grant []byte, r Request) (Reason, string) {
-	var g struct {
-		Policies []struct {
-			ID        string
-			Effect    string
-			Groups    []struct{ ID string } `json:"permission_groups"`
-			Resources map[string]any
-		}
-		Condition *struct {
-			RequestIP struct {
-				In    []string
-				NotIn []string `json:"not_in"`
-			} `json:"request_ip"`
-		}
-		NotBefore *time.Time `json:"not_before"`
-		ExpiresOn *time.Time `json:"expires_on"`
+// slowGrant is a grant as its JSON text has it.
+type slowGrant struct {
+	Policies []struct {
+		ID        string
+		Effect    string
+		Groups    []struct{ ID string } `json:"permission_groups"`
+		Resources map[string]any
 	}
-	if err := stdjson.Unmarshal(grant, &g); err != nil {
-		panic(err)
+	Condition *struct {
+		RequestIP struct {
+			In    []string
+			NotIn []string `json:"not_in"`
+		} `json:"request_ip"`
 	}
+	NotBefore *time.Time `json:"not_before"`
+	ExpiresOn *time.Time `json:"expires_on"`
+}
+
+func slowParse(t interface{ Fatal(...any) }, g Grant) *slowGrant {
+	text, err := json.Marshal(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out slowGrant
+	if err := stdjson.Unmarshal(text, &out); err != nil {
+		t.Fatal(err)
+	}
+	return &out
+}
+
+func (s *slow) evaluate(g *slowGrant, r Request) (Reason, string) {
 	switch {
 	case len(r.Resource) > 16:
 		return ReasonMalformed, ""
@@ -391,17 +416,14 @@ func evaluate(t testing.TB, g Grant, r Request) (Reason, ID) {
 
 func compare(t testing.TB, c Compiled, g Grant, r Request) (Reason, ID) {
 	t.Helper()
-	text, err := json.Marshal(g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantReason, wantPolicy := worldSlow.evaluate(text, r)
+	wantReason, wantPolicy := worldSlow.evaluate(slowParse(t, g), r)
 	reason, policy, allowed := c.Evaluate(world, world.Permission(r.Permission), r.Resource, r.Address, r.Time)
 	got := ""
 	if !policy.IsZero() {
 		got = policy.String()
 	}
 	if reason != wantReason || got != wantPolicy || allowed != (wantReason == ReasonNone) {
+		text, _ := json.Marshal(g)
 		t.Fatalf("grant %s\nrequest %+v\n got %q by policy %q, allowed %v\nwant %q by policy %q", text, r, reason, got, allowed, wantReason, wantPolicy)
 	}
 	return reason, policy
