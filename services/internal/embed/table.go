@@ -98,6 +98,7 @@ func (r Role) uses() []use {
 		return []use{
 			{call, accountSystem, "$SYS.REQ.SERVER.PING.JSZ", true},
 			{call, accountSystem, "$SYS.REQ.SERVER.PING.HEALTHZ", true},
+			accountInfo(accountEvents),
 		}
 	case Operator:
 		return slices.Concat(

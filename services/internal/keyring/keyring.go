@@ -98,10 +98,10 @@ type Keyring struct {
 	now   func() time.Time
 
 	// Derived from the master key at Open, never changed.
-	wrap   cipher.AEAD
-	email  []byte
-	cursor []byte
-	pulse  ed25519.PrivateKey
+	wrap    cipher.AEAD
+	email   []byte
+	request []byte
+	pulse   ed25519.PrivateKey
 
 	mu       sync.Mutex
 	cache    map[token.ID]dataKey // under mu
@@ -121,10 +121,10 @@ type dataKey struct {
 func Open(ctx context.Context, store Store, master Master) (*Keyring, error) {
 	k := &Keyring{
 		store: store, now: time.Now,
-		email:  master.derive("email index v1", 32),
-		cursor: master.derive("cursor v1", 32),
-		pulse:  ed25519.NewKeyFromSeed(master.derive("pulse v1", ed25519.SeedSize)),
-		cache:  map[token.ID]dataKey{},
+		email:   master.derive("email index v1", 32),
+		request: master.derive("request v1", 32),
+		pulse:   ed25519.NewKeyFromSeed(master.derive("pulse v1", ed25519.SeedSize)),
+		cache:   map[token.ID]dataKey{},
 	}
 	var err error
 	if k.wrap, err = newAEAD(master.derive("wrap v1", 32)); err != nil {
@@ -222,8 +222,9 @@ func (k *Keyring) EmailIndex(email string) string {
 // PulseKey signs the pulses of the pen.
 func (k *Keyring) PulseKey() ed25519.PrivateKey { return k.pulse }
 
-// CursorKey authenticates the cursors of lists: 32 bytes, not to be changed.
-func (k *Keyring) CursorKey() []byte { return k.cursor }
+// RequestKey keys the digests by which repeated requests are known: 32 bytes,
+// the same on all nodes, not to be changed.
+func (k *Keyring) RequestKey() []byte { return k.request }
 
 // attempts bounds how often ensure looks again after a lost race: the winner's
 // key may still be on its way to the replicas, or have been erased meanwhile.

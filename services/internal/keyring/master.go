@@ -14,7 +14,7 @@ import (
 )
 
 // Master is the master key of an installation: whoever has it and the bucket
-// can read every personal field. It prints as a placeholder.
+// can read every personal field. It prints as a fixed text.
 type Master struct{ key [32]byte }
 
 // NewMaster makes a random master key.

@@ -1,0 +1,729 @@
+package embed
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+)
+
+// attacker is a connection that tells which of its acts the server refused.
+type attacker struct {
+	*nats.Conn
+	t    *testing.T
+	role Role
+	errs chan string
+}
+
+func newAttacker(t *testing.T, s *Server, r Role) *attacker {
+	t.Helper()
+	a := &attacker{t: t, role: r, errs: make(chan string, 1024)}
+	a.Conn, _ = connect(t, s, r, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		a.errs <- err.Error()
+	}))
+	return a
+}
+
+// refused waits until the server says that it refused an act on a subject.
+func (a *attacker) refused(act, subject string) bool {
+	a.t.Helper()
+	if err := a.FlushWithContext(bounded(a.t)); err != nil {
+		a.t.Fatalf("%s: %v", a.role, err)
+	}
+	want := fmt.Sprintf("permissions violation for %s to %q", act, subject)
+	timeout := time.After(10 * time.Second)
+	for {
+		select {
+		case got := <-a.errs:
+			if strings.Contains(strings.ToLower(got), strings.ToLower(want)) {
+				return true
+			}
+		case <-timeout:
+			return false
+		}
+	}
+}
+
+// mustRefuse publishes and expects the server to refuse it.
+func (a *attacker) mustRefuse(subject string, body []byte, header nats.Header) {
+	a.t.Helper()
+	m := &nats.Msg{Subject: subject, Reply: a.NewRespInbox(), Data: body, Header: header}
+	if err := a.PublishMsg(m); err != nil {
+		a.t.Errorf("%s: publish to %s: %v", a.role, subject, err)
+		return
+	}
+	if !a.refused("publish", subject) {
+		a.t.Errorf("%s: publish to %s was not refused", a.role, subject)
+	}
+}
+
+// ledger is everything that the server stores, as it says itself.
+type ledger struct {
+	streams map[string]string // account/stream: configuration and state
+	events  []string          // subject, header and body of each event
+}
+
+// observe looks at the server from inside, and at the events through a node.
+func observe(t *testing.T, s *Server, node jetstream.JetStream) ledger {
+	t.Helper()
+	z, err := s.ns.Jsz(&server.JSzOptions{Accounts: true, Streams: true, Config: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := ledger{streams: map[string]string{}}
+	for _, a := range z.AccountDetails {
+		for _, st := range a.Streams {
+			st.State.Consumers = 0 // readers come and go
+			b, err := json.Marshal(struct {
+				Config  *server.StreamConfig
+				Created time.Time
+				State   server.StreamState
+			}{st.Config, st.Created, st.State})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.streams[a.Name+"/"+st.Name] = string(b)
+		}
+	}
+	for _, m := range readAll(t, node, EventsStream) {
+		l.events = append(l.events, fmt.Sprintf("%d %s %v %s", m.Sequence, m.Subject, m.Header, m.Data))
+	}
+	return l
+}
+
+// unchanged compares what is stored now with what was stored before.
+func (l ledger) unchanged(t *testing.T, after ledger) {
+	t.Helper()
+	for name := range maps.Keys(after.streams) {
+		if _, ok := l.streams[name]; !ok {
+			t.Errorf("a stream appeared: %s", name)
+		}
+	}
+	for name, was := range l.streams {
+		if is := after.streams[name]; is != was {
+			t.Errorf("%s changed\nfrom %s\n  to %s", name, was, is)
+		}
+	}
+	if !slices.Equal(l.events, after.events) {
+		t.Errorf("the events changed\nfrom %q\n  to %q", l.events, after.events)
+	}
+}
+
+// installation is a server whose three streams hold something.
+func installation(t *testing.T) (*Server, jetstream.JetStream) {
+	t.Helper()
+	cfg := testConfig(t)
+	cfg.Log = nil // the attacks fill the log
+	s := start(t, cfg)
+	_, pen := connect(t, s, Pen)
+	for i := range 5 {
+		if _, err := pen.Publish(bounded(t), "ww.event.token.created", fmt.Appendf(nil, `{"number":%d}`, i+1), jetstream.WithExpectLastSequence(uint64(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, subject := range []string{"ww.pulse", "$KV.WATCHWORD_KEYS.alice"} {
+		if _, err := pen.Publish(bounded(t), subject, []byte("first")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, node := connect(t, s, Node)
+	return s, node
+}
+
+// credentials are the roles that an attack is tried with, and the operator,
+// whose key exists while a cluster is set up.
+func credentials(t *testing.T) []Role { t.Helper(); return append(Roles(), Operator) }
+
+// withOperator starts a server like one member of a cluster that is being set
+// up: the operator can log in.
+func withOperator(t *testing.T) (*Server, jetstream.JetStream) {
+	t.Helper()
+	s, _ := installation(t)
+	s.Shutdown()
+	keys := maps.Clone(s.keys)
+	kp, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys[Operator] = kp
+	s, err = StartMember(ClusterConfig{ServerName: "watchword", StoreDir: s.dir}, keys, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Shutdown)
+	_, node := connect(t, s, Node)
+	return s, node
+}
+
+// apiVerbs is every subject of the JetStream API that is more than reading,
+// with %s where the stream's name stands, and bodies that would do harm.
+var apiVerbs = []struct {
+	subject string
+	bodies  []string
+}{
+	{"STREAM.CREATE.%s", []string{`{"name":"%s","subjects":["x"]}`}},
+	{"STREAM.UPDATE.%s", []string{
+		`{"name":"%s","subjects":["ww.event.>"],"max_msgs_per_subject":2}`,
+		`{"name":"%s","subjects":["ww.event.>"],"max_msgs":3}`,
+		`{"name":"%s","subjects":["ww.event.>"],"max_age":200000000}`,
+		`{"name":"%s","subjects":["ww.event.>"],"retention":"interest"}`,
+		`{"name":"%s","subjects":["ww.event.>"],"deny_delete":false,"deny_purge":false}`,
+		`{"name":"%s","subjects":["ww.event.>"],"sealed":true}`,
+		`{"name":"%s","subjects":["other"]}`,
+	}},
+	{"STREAM.DELETE.%s", []string{``}},
+	{"STREAM.PURGE.%s", []string{``, `{"seq":3}`, `{"filter":"ww.event.token.created"}`, `{"keep":1}`}},
+	{"STREAM.MSG.DELETE.%s", []string{`{"seq":2}`, `{"seq":2,"no_erase":true}`}},
+	{"STREAM.SNAPSHOT.%s", []string{`{"deliver_subject":"_INBOX_reader.snap"}`}},
+	{"STREAM.RESTORE.%s", []string{`{"config":{"name":"%s","subjects":["ww.event.>"]},"state":{}}`}},
+	{"STREAM.PEER.REMOVE.%s", []string{`{"peer":"watchword"}`}},
+	{"STREAM.PEER.EVACUATE.%s", []string{`{"peer":"watchword"}`}},
+	{"STREAM.CANCEL_MOVE.%s", []string{``}},
+	{"STREAM.LEADER.STEPDOWN.%s", []string{``}},
+	{"CONSUMER.LEADER.STEPDOWN.%s.c", []string{``}},
+	{"CONSUMER.PEER.REMOVE.%s.c", []string{``}},
+	{"CONSUMER.PEER.EVACUATE.%s.c", []string{``}},
+	{"CONSUMER.DURABLE.CREATE.%s.c", []string{`{"stream_name":"%s","config":{"durable_name":"c"}}`}},
+	{"CONSUMER.CREATE.%s", []string{`{"stream_name":"%s","config":{"deliver_subject":"ww.cmd.revoke"}}`}},
+	{"CONSUMER.PAUSE.%s.c", []string{`{"pause_until":"2099-01-01T00:00:00Z"}`}},
+	{"CONSUMER.RESET.%s.c", []string{`{"seq":1}`}},
+	{"CONSUMER.UNPIN.%s.c", []string{`{"group":"g"}`}},
+	{"CONSUMER.NAMES.%s", []string{``}},
+	{"CONSUMER.LIST.%s", []string{``}},
+	{"STREAM.NAMES", []string{``}},
+	{"STREAM.LIST", []string{``}},
+	{"ACCOUNT.PURGE.EVENTS", []string{``}},
+	{"ACCOUNT.STREAM.MOVE.EVENTS.%s", []string{`{"server":"watchword"}`}},
+	{"ACCOUNT.STREAM.CANCEL_MOVE.EVENTS.%s", []string{``}},
+	{"META.LEADER.STEPDOWN", []string{``}},
+	{"META.RESCUE", []string{``}},
+	{"SERVER.REMOVE", []string{`{"peer":"watchword"}`}},
+	{"SERVER.EVACUATE", []string{`{"peer":"watchword"}`}},
+}
+
+// newStreams would take the ledger's messages elsewhere or overlap with it.
+var newStreams = []string{
+	`{"name":"X","subjects":["ww.event.token.>"]}`,
+	`{"name":"X","mirror":{"name":"WATCHWORD_EVENTS"}}`,
+	`{"name":"X","sources":[{"name":"WATCHWORD_EVENTS"}]}`,
+	`{"name":"X","subjects":["x"],"republish":{"src":"x","dest":"ww.event.token.revoked"}}`,
+	`{"name":"X","subjects":["x"],"subject_transform":{"src":"x","dest":"ww.event.x"}}`,
+}
+
+// allowed says whether the table gives a role a subject to call.
+func allowed(r Role, subject string) bool {
+	publish, _, _ := r.permissions()
+	return slices.ContainsFunc(publish, func(p string) bool { return server.SubjectsCollide(p, subject) })
+}
+
+// TestImmutable tries to destroy or change an event by every API that NATS
+// has, with every credential, and looks at the streams after each role. What a
+// role may call by the table is listed by TestAllowed, and tried by the tests
+// below.
+func TestImmutable(t *testing.T) {
+	s, node := withOperator(t)
+	before := observe(t, s, node)
+	for _, r := range credentials(t) {
+		t.Run(string(r), func(t *testing.T) {
+			a := newAttacker(t, s, r)
+			for _, prefix := range []string{"$JS.API.", "$JS.core.API.", "$JS.EVENTS.API."} {
+				for _, v := range apiVerbs {
+					for _, stream := range []string{EventsStream, PulseStream, KeysStream, "X"} {
+						subject := prefix + strings.ReplaceAll(v.subject, "%s", stream)
+						if allowed(r, subject) || stream != EventsStream && !strings.Contains(v.subject, "%s") {
+							continue
+						}
+						for _, body := range v.bodies {
+							a.mustRefuse(subject, []byte(strings.ReplaceAll(body, "%s", stream)), nil)
+						}
+					}
+				}
+				for _, body := range newStreams {
+					a.mustRefuse(prefix+"STREAM.CREATE.X", []byte(body), nil)
+				}
+			}
+			for _, subject := range systemVerbs(s) {
+				if !allowed(r, subject) {
+					a.mustRefuse(subject, nil, nil)
+				}
+			}
+			for _, subject := range []string{
+				"ww.event.token.revoked", "ww.event.x", "ww.pulse", "ww.pulse.x", "$KV.WATCHWORD_KEYS.alice", "$KV.WATCHWORD_KEYS.a.b",
+				"ww.live.core.token.revoked", "ww.live.core.pulse", "_R_.x.y", "_INBOX_node.x", "_INBOX_pen.x", "$JS.ACK.WATCHWORD_EVENTS.c.1.1.1.1.0", "$JS.FC.WATCHWORD_EVENTS.c.x",
+				"$NRG.V.x", "$O.x.C.y", "$MQTT.sub.x", "WATCHWORD_EVENTS",
+			} {
+				if !allowed(r, subject) {
+					a.mustRefuse(subject, []byte("forged"), nil)
+				}
+			}
+			before.unchanged(t, observe(t, s, node))
+		})
+	}
+}
+
+// systemVerbs are requests of the system account, for this server by its id and
+// for all.
+func systemVerbs(s *Server) []string {
+	id := s.ns.ID()
+	subjects := []string{
+		"$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.CLAIMS.PACK", "$SYS.REQ.CLAIMS.LIST",
+		"$SYS.REQ.ACCOUNT.EVENTS.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.EVENTS.INFO", "$SYS.REQ.ACCOUNT.PING.CONNZ",
+		"$SYS.REQ.ACCOUNT.NSUBS", "$SYS.DEBUG.SUBSCRIBERS", "$SYS.SERVER." + id + ".SHUTDOWN", "$SYS.SERVER." + id + ".LAMEDUCK",
+		"$SYS.SERVER." + id + ".STATSZ", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", "$SYS.ACCOUNT.EVENTS.SERVER.CONNS",
+	}
+	for _, verb := range []string{"RELOAD", "KICK", "LDM", "VARZ", "CONNZ", "SUBSZ", "ROUTEZ", "PROFILEZ", "ACCOUNTZ", "EXPVARZ", "RAFTZ", "IDZ", "STATSZ", "JSZ", "HEALTHZ"} {
+		subjects = append(subjects, "$SYS.REQ.SERVER."+id+"."+verb, "$SYS.REQ.SERVER.PING."+verb)
+	}
+	return subjects
+}
+
+// TestAllowed is the permission table as a text, so that a change of it is
+// seen in review.
+func TestAllowed(t *testing.T) {
+	want := map[Role]string{
+		Pen: `$JS.API.CONSUMER.CREATE.WATCHWORD_EVENTS.> $JS.API.CONSUMER.CREATE.WATCHWORD_PULSE.>
+			$JS.API.CONSUMER.DELETE.WATCHWORD_EVENTS.* $JS.API.CONSUMER.DELETE.WATCHWORD_PULSE.*
+			$JS.API.CONSUMER.INFO.WATCHWORD_EVENTS.* $JS.API.CONSUMER.INFO.WATCHWORD_PULSE.*
+			$JS.API.CONSUMER.MSG.NEXT.WATCHWORD_EVENTS.* $JS.API.CONSUMER.MSG.NEXT.WATCHWORD_PULSE.*
+			$JS.API.DIRECT.GET.WATCHWORD_EVENTS $JS.API.DIRECT.GET.WATCHWORD_EVENTS.>
+			$JS.API.DIRECT.GET.WATCHWORD_PULSE $JS.API.DIRECT.GET.WATCHWORD_PULSE.> $JS.API.INFO
+			$JS.API.STREAM.INFO.KV_WATCHWORD_KEYS $JS.API.STREAM.INFO.WATCHWORD_EVENTS $JS.API.STREAM.INFO.WATCHWORD_PULSE
+			$JS.API.STREAM.MSG.DELETE.KV_WATCHWORD_KEYS $JS.API.STREAM.MSG.GET.KV_WATCHWORD_KEYS
+			$JS.API.STREAM.MSG.GET.WATCHWORD_EVENTS $JS.API.STREAM.MSG.GET.WATCHWORD_PULSE
+			$KV.WATCHWORD_KEYS.* ww.event.> ww.pulse
+			| _INBOX_pen.> ww.cmd.> ww.live.core.> ww.live.core.pulse`,
+		Node: `$JS.API.CONSUMER.CREATE.WATCHWORD_EVENTS.> $JS.API.CONSUMER.CREATE.WATCHWORD_PULSE.>
+			$JS.API.CONSUMER.DELETE.WATCHWORD_EVENTS.* $JS.API.CONSUMER.DELETE.WATCHWORD_PULSE.*
+			$JS.API.CONSUMER.INFO.WATCHWORD_EVENTS.* $JS.API.CONSUMER.INFO.WATCHWORD_PULSE.*
+			$JS.API.CONSUMER.MSG.NEXT.WATCHWORD_EVENTS.* $JS.API.CONSUMER.MSG.NEXT.WATCHWORD_PULSE.*
+			$JS.API.DIRECT.GET.WATCHWORD_EVENTS $JS.API.DIRECT.GET.WATCHWORD_EVENTS.>
+			$JS.API.DIRECT.GET.WATCHWORD_PULSE $JS.API.DIRECT.GET.WATCHWORD_PULSE.> $JS.API.INFO
+			$JS.API.STREAM.INFO.KV_WATCHWORD_KEYS $JS.API.STREAM.INFO.WATCHWORD_EVENTS $JS.API.STREAM.INFO.WATCHWORD_PULSE
+			$JS.API.STREAM.MSG.GET.KV_WATCHWORD_KEYS $JS.API.STREAM.MSG.GET.WATCHWORD_EVENTS $JS.API.STREAM.MSG.GET.WATCHWORD_PULSE
+			$KV.WATCHWORD_KEYS.* ww.cmd.>
+			| _INBOX_node.> ww.live.core.> ww.live.core.pulse`,
+		Reader: `$JS.API.CONSUMER.CREATE.WATCHWORD_EVENTS.> $JS.API.CONSUMER.DELETE.WATCHWORD_EVENTS.*
+			$JS.API.CONSUMER.INFO.WATCHWORD_EVENTS.* $JS.API.CONSUMER.MSG.NEXT.WATCHWORD_EVENTS.*
+			$JS.API.DIRECT.GET.WATCHWORD_EVENTS $JS.API.DIRECT.GET.WATCHWORD_EVENTS.> $JS.API.INFO
+			$JS.API.STREAM.INFO.WATCHWORD_EVENTS $JS.API.STREAM.MSG.GET.WATCHWORD_EVENTS
+			| _INBOX_reader.> ww.live.core.> ww.live.core.pulse`,
+		Monitor: `$JS.API.INFO $SYS.REQ.SERVER.PING.HEALTHZ $SYS.REQ.SERVER.PING.JSZ | _INBOX_monitor.>`,
+		Operator: `$JS.API.INFO $JS.API.STREAM.CREATE.KV_WATCHWORD_KEYS $JS.API.STREAM.CREATE.WATCHWORD_EVENTS
+			$JS.API.STREAM.CREATE.WATCHWORD_PULSE $JS.API.STREAM.INFO.KV_WATCHWORD_KEYS
+			$JS.API.STREAM.INFO.WATCHWORD_EVENTS $JS.API.STREAM.INFO.WATCHWORD_PULSE | _INBOX_operator.>`,
+	}
+	for _, r := range credentials(t) {
+		publish, subscribe, _ := r.permissions()
+		slices.Sort(publish)
+		slices.Sort(subscribe)
+		got := strings.Join(publish, " ") + " | " + strings.Join(subscribe, " ")
+		if w := strings.Join(strings.Fields(want[r]), " "); got != w {
+			t.Errorf("%s\n got %s\nwant %s", r, got, w)
+		}
+	}
+}
+
+// TestDeaf checks that a role hears only what the table gives it: no answer
+// and no command of another, nothing of the system.
+func TestDeaf(t *testing.T) {
+	s, _ := withOperator(t)
+	for _, r := range credentials(t) {
+		a := newAttacker(t, s, r)
+		_, may, _ := r.permissions()
+		for _, subject := range []string{
+			">", "*.>", "ww.>", "ww.cmd.>", "ww.cmd.revoke", "ww.event.>", "ww.pulse", "ww.live.>", "$JS.API.>", "$JS.ACK.>", "$JS.EVENT.>",
+			"$SYS.>", "$KV.>", "_R_.>", "_INBOX.>", "_INBOX_pen.>", "_INBOX_node.>", "_INBOX_reader.>", "_INBOX_monitor.>", "_INBOX_operator.>",
+		} {
+			if slices.ContainsFunc(may, func(p string) bool { return p == subject || subject == "ww.cmd.revoke" && p == "ww.cmd.>" }) {
+				continue
+			}
+			for _, queue := range []string{"", "q"} {
+				if _, err := a.QueueSubscribeSync(subject, queue); err != nil {
+					if _, err = a.SubscribeSync(subject); err != nil {
+						t.Fatal(r, err)
+					}
+				}
+				if !a.refused("subscription", subject) {
+					t.Errorf("%s may subscribe to %s", r, subject)
+				}
+			}
+		}
+	}
+}
+
+// quiet waits until everything that was sent before has had its effect: an
+// event passes through the ledger's own queue, in which answers and deliveries
+// stand too, and then no API request is under way.
+func quiet(t *testing.T, s *Server, pen jetstream.JetStream) {
+	t.Helper()
+	if _, err := pen.Publish(bounded(t), "ww.event.mark.made", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	readAll(t, pen, EventsStream)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	ctx := bounded(t)
+	for {
+		z, err := s.ns.Jsz(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if z.API.Inflight == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal("API requests are still under way")
+		}
+	}
+}
+
+// targets are subjects at which an answer or a delivery of the server would do
+// harm, had it a way there.
+func targets(s *Server) []string {
+	return []string{
+		"$JS.API.STREAM.DELETE." + EventsStream, "$JS.API.STREAM.PURGE." + EventsStream, "$JS.API.STREAM.DELETE." + PulseStream,
+		"$JS.API.STREAM.DELETE." + KeysStream, "$JS.API.STREAM.PURGE." + KeysStream, "$JS.core.API.STREAM.DELETE." + EventsStream,
+		"$JS.API.ACCOUNT.PURGE.EVENTS", "$JS.API.META.LEADER.STEPDOWN", "$JS.API.STREAM.LEADER.STEPDOWN." + EventsStream,
+		"ww.event.token.revoked", "ww.pulse", "$KV.WATCHWORD_KEYS.alice", "$KV.WATCHWORD_KEYS.mallory",
+		"ww.live.core.token.revoked", "ww.live.core.pulse", "$SYS.REQ.SERVER." + s.ns.ID() + ".RELOAD", "$SYS.REQ.CLAIMS.DELETE",
+		"$JS.ACK." + EventsStream + ".c.1.1.1.1.0", "_INBOX_pen.x", "_INBOX_node.x",
+	}
+}
+
+// own says whether a role may publish to a target itself: what lands there at
+// its wish is no more than it may do.
+func own(r Role, target string) bool { return allowed(r, target) }
+
+// TestReplies names each target as the reply of each request that a role may
+// send. JetStream answers without asking whether the asker may publish there;
+// the account's border keeps the answer with the asker.
+func TestReplies(t *testing.T) {
+	s, node := withOperator(t)
+	_, pen := connect(t, s, Pen)
+	for _, r := range credentials(t) {
+		t.Run(string(r), func(t *testing.T) {
+			a := newAttacker(t, s, r)
+			if r == Pen || r == Node || r == Reader { // a consumer without messages answers with empty bodies
+				body := `{"stream_name":"WATCHWORD_EVENTS","config":{"name":"c-%s","deliver_policy":"new","filter_subject":"ww.event.never","ack_policy":"none","mem_storage":true,"inactive_threshold":60000000000}}`
+				if _, err := a.RequestWithContext(bounded(t), "$JS.API.CONSUMER.CREATE.WATCHWORD_EVENTS.c-"+string(r)+".ww.event.never", fmt.Appendf(nil, body, r)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := observe(t, s, node)
+			for _, subject := range requests(r) {
+				for _, target := range targets(s) {
+					if own(r, target) {
+						continue
+					}
+					for _, body := range []string{"", `{"batch":1,"no_wait":true}`, `{"seq":1}`, `{"batch":10,"seq":1}`} {
+						if err := a.PublishMsg(&nats.Msg{Subject: subject, Reply: target, Data: []byte(body)}); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			}
+			if err := a.FlushWithContext(bounded(t)); err != nil {
+				t.Fatal(err)
+			}
+			quiet(t, s, pen)
+			after := observe(t, s, node)
+			marked(t, before, after)
+		})
+	}
+}
+
+// requests are literal subjects of all that a role may ask without storing
+// anything.
+func requests(r Role) []string {
+	publish, _, _ := r.permissions()
+	var subjects []string
+	for _, p := range publish {
+		if strings.HasPrefix(p, "ww.event") || p == "ww.pulse" || strings.HasPrefix(p, "$KV.") || strings.Contains(p, ".CREATE.") || strings.Contains(p, ".DELETE.") {
+			continue
+		}
+		p = strings.Replace(p, ".*", ".c-"+string(r), 1)
+		p = strings.Replace(p, ".>", ".ww.event.token.created", 1)
+		subjects = append(subjects, p)
+	}
+	return subjects
+}
+
+// marked is unchanged, but for the one event that quiet has appended.
+func marked(t *testing.T, before, after ledger) {
+	t.Helper()
+	n := len(before.events)
+	if len(after.events) != n+1 || !strings.Contains(after.events[n], " ww.event.mark.made ") || !slices.Equal(before.events, after.events[:n]) {
+		t.Errorf("the events changed\nfrom %q\n  to %q", before.events, after.events)
+	}
+	for name, was := range before.streams {
+		if is := after.streams[name]; is != was && name != accountEvents+"/"+EventsStream {
+			t.Errorf("%s changed\nfrom %s\n  to %s", name, was, is)
+		}
+	}
+	if len(after.streams) != len(before.streams) {
+		t.Errorf("streams: %v", slices.Collect(maps.Keys(after.streams)))
+	}
+}
+
+// TestDeliveries creates push consumers that would deliver to each target:
+// messages, headers alone and heartbeats, which have empty bodies. The server
+// delivers where the account of the stream has a subscription to that very
+// subject, and says so at once (push_bound). That account has the stream alone,
+// and a stream refuses to deliver to itself. What is left is the live path,
+// when somebody follows a literal subject of it: a reader can make the server
+// send true events there again, but without the marks of a republished one.
+func TestDeliveries(t *testing.T) {
+	s, node := installation(t)
+	_, pen := connect(t, s, Pen)
+	follower, _ := connect(t, s, Node)
+	if _, err := follower.SubscribeSync("ww.live.core.>"); err != nil {
+		t.Fatal(err)
+	}
+	literal, err := follower.SubscribeSync("ww.live.core.x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := follower.FlushWithContext(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []Role{Pen, Node, Reader} {
+		t.Run(string(r), func(t *testing.T) {
+			a := newAttacker(t, s, r)
+			before := observe(t, s, node)
+			const beats = `,"idle_heartbeat":100000000,"flow_control":true`
+			for i, target := range append(targets(s), "ww.cmd.revoke", "ww.live.core.x", "_R_.x.y", "ww.event.>", "*") {
+				for j, more := range []string{"", `,"headers_only":true`, beats, `,"headers_only":true` + beats} {
+					name := fmt.Sprintf("p%s-%d-%d", r, i, j)
+					answer, bound := push(t, a.Conn, EventsStream, name, target, more)
+					if bound != (target == "ww.live.core.x") {
+						t.Errorf("delivers to %s: %v: %s", target, bound, answer)
+					}
+					if strings.HasPrefix(target, "ww.event.") && !strings.Contains(answer, `"error"`) {
+						t.Errorf("a stream would deliver to itself at %s: %s", target, answer)
+					}
+				}
+			}
+			for range 4 * len(before.events) { // at least: heartbeats come too
+				m, err := literal.NextMsg(10 * time.Second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if m.Header.Get("Nats-Sequence") != "" || m.Header.Get("Nats-Stream") != "" {
+					t.Errorf("a delivery passes for a republished event: %v", m.Header)
+				}
+			}
+			quiet(t, s, pen)
+			marked(t, before, observe(t, s, node))
+		})
+	}
+}
+
+// push creates a push consumer and says whether the server delivers to it.
+func push(t *testing.T, nc *nats.Conn, stream, name, target, more string) (string, bool) {
+	t.Helper()
+	body := fmt.Sprintf(`{"stream_name":%q,"config":{"name":%q,"deliver_policy":"all","ack_policy":"none","mem_storage":true,"deliver_subject":%q%s}}`, stream, name, target, more)
+	m, err := nc.RequestWithContext(bounded(t), "$JS.API.CONSUMER.CREATE."+stream+"."+name, []byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(m.Data), `"error"`) {
+		return string(m.Data), false
+	}
+	if m, err = nc.RequestWithContext(bounded(t), "$JS.API.CONSUMER.INFO."+stream+"."+name, nil); err != nil {
+		t.Fatal(err)
+	}
+	var info jetstream.ConsumerInfo
+	if err := json.Unmarshal(m.Data, &info); err != nil || info.Name != name {
+		t.Fatalf("%s, %v", m.Data, err)
+	}
+	return string(m.Data), info.PushBound || info.Delivered.Consumer != 0
+}
+
+// TestHeaders sends events with every header that changes what JetStream does
+// with them. The pen can append; it cannot replace, expire, count or schedule.
+func TestHeaders(t *testing.T) {
+	s, node := installation(t)
+	pen, _ := connect(t, s, Pen)
+	before := observe(t, s, node)
+	for _, h := range []nats.Header{
+		{"Nats-Rollup": {"all"}}, {"Nats-Rollup": {"sub"}}, {"Nats-TTL": {"1s"}}, {"Nats-TTL": {"never"}},
+		{"Nats-Incr": {"1"}}, {"Nats-Schedule": {"@at 2020-01-01T00:00:00Z"}, "Nats-Schedule-Target": {"ww.event.x"}},
+		{"Nats-Batch-Id": {"b"}, "Nats-Batch-Sequence": {"1"}, "Nats-Batch-Commit": {"1"}},
+		{"Nats-Expected-Last-Sequence": {"3"}}, {"Nats-Expected-Stream": {"X"}}, {"Nats-Expected-Last-Msg-Id": {"x"}},
+		{"Nats-Marker-Reason": {"Purge"}, "Nats-Rollup": {"all"}},
+	} {
+		m, err := pen.RequestMsgWithContext(bounded(t), &nats.Msg{Subject: "ww.event.token.created", Header: h, Data: []byte("{}")})
+		if err != nil {
+			t.Fatal(h, err)
+		}
+		if !bytes.Contains(m.Data, []byte(`"error"`)) {
+			t.Errorf("%v was taken: %s", h, m.Data)
+		}
+	}
+	before.unchanged(t, observe(t, s, node))
+}
+
+// TestKeysSetOnce checks that nobody replaces or purges a key, that only the
+// pen erases one, and that an erasure touches nothing else.
+func TestKeysSetOnce(t *testing.T) {
+	s, node := installation(t)
+	before := observe(t, s, node)
+	for _, r := range []Role{Pen, Node} {
+		nc, _ := connect(t, s, r)
+		for _, h := range []nats.Header{
+			nil, {"KV-Operation": {"DEL"}}, {"KV-Operation": {"PURGE"}, "Nats-Rollup": {"sub"}}, {"Nats-Rollup": {"all"}},
+			{"Nats-TTL": {"1s"}}, {"Nats-Expected-Last-Subject-Sequence": {"1"}}, {"Nats-Expected-Last-Sequence": {"1"}},
+		} {
+			m, err := nc.RequestMsgWithContext(bounded(t), &nats.Msg{Subject: "$KV.WATCHWORD_KEYS.alice", Header: h, Data: []byte("other")})
+			if err != nil {
+				t.Fatal(r, h, err)
+			}
+			if !bytes.Contains(m.Data, []byte(`"error"`)) {
+				t.Errorf("%s replaced a key with %v: %s", r, h, m.Data)
+			}
+		}
+	}
+	before.unchanged(t, observe(t, s, node))
+
+	newAttacker(t, s, Node).mustRefuse("$JS.API.STREAM.MSG.DELETE."+KeysStream, []byte(`{"seq":1}`), nil)
+	_, pen := connect(t, s, Pen)
+	st, err := pen.Stream(bounded(t), KeysStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.SecureDeleteMsg(bounded(t), 1); err != nil {
+		t.Errorf("the pen cannot erase: %v", err)
+	}
+	after := observe(t, s, node)
+	delete(before.streams, accountKeys+"/"+KeysStream)
+	delete(after.streams, accountKeys+"/"+KeysStream)
+	before.unchanged(t, after)
+}
+
+// TestCommandReply checks that a node cannot make the pen write: the pen
+// answers a command to the reply subject that it is given, and may itself
+// publish events.
+func TestCommandReply(t *testing.T) {
+	s, node := installation(t)
+	penConn, pen := connect(t, s, Pen)
+	answered := make(chan string, 100)
+	if _, err := penConn.Subscribe("ww.cmd.>", func(m *nats.Msg) {
+		_ = m.Respond([]byte(`{"forged":true}`))
+		answered <- m.Reply
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := penConn.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	a := newAttacker(t, s, Node)
+	before := observe(t, s, node)
+	for _, target := range targets(s) {
+		// The server does not carry a reply of $JS.ACK over the border.
+		if own(Node, target) || strings.HasPrefix(target, "$JS.ACK.") {
+			continue
+		}
+		if err := a.PublishRequest("ww.cmd.revoke", target, nil); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case reply := <-answered:
+			if !strings.HasPrefix(reply, "_R_.") {
+				t.Errorf("the pen was told to answer to %s", reply)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("the pen did not hear the command that answers to %s", target)
+		}
+	}
+	if err := penConn.FlushWithContext(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	quiet(t, s, pen)
+	marked(t, before, observe(t, s, node))
+	if m, err := a.RequestWithContext(bounded(t), "ww.cmd.revoke", nil); err != nil || len(m.Data) == 0 {
+		t.Errorf("an honest command: %v", err)
+	}
+}
+
+// TestNoPen checks that a command without a pen is refused at once.
+func TestNoPen(t *testing.T) {
+	s, _ := installation(t)
+	nc, _ := connect(t, s, Node)
+	if _, err := nc.RequestWithContext(bounded(t), "ww.cmd.revoke", nil); !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestReplySubjectDeletes keeps the reason for the accounts: with the stream
+// and its reader in one account, a reader that may only create consumers and
+// fetch makes the server deliver into another stream, and deletes the stream
+// by the reply subject of a fetch. If this test fails after an update of
+// nats-server, the server has learned to refuse it; the accounts may stay.
+func TestReplySubjectDeletes(t *testing.T) {
+	o := &server.Options{}
+	if err := o.ProcessConfigString(`jetstream: {}, accounts: { ONE: { jetstream: enabled, users: [
+		{user: owner, password: x}
+		{user: reader, password: x, permissions: {subscribe: "_INBOX.>", publish: ["$JS.API.CONSUMER.CREATE.S.>", "$JS.API.CONSUMER.INFO.S.*", "$JS.API.CONSUMER.MSG.NEXT.S.*"]}}
+	]}}`); err != nil {
+		t.Fatal(err)
+	}
+	o.StoreDir, o.DontListen, o.NoSigs, o.NoLog = t.TempDir(), true, true, true
+	ns, err := server.NewServer(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Start()
+	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
+	if !ns.ReadyForConnections(10 * time.Second) {
+		t.Fatal("not ready")
+	}
+	login := func(user string) *nats.Conn {
+		nc, err := nats.Connect("", nats.InProcessServer(ns), nats.UserInfo(user, "x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		return nc
+	}
+	js, err := jetstream.New(login("owner"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(bounded(t), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, DenyDelete: true, DenyPurge: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(bounded(t), jetstream.StreamConfig{Name: "P", Subjects: []string{"pulse"}}); err != nil {
+		t.Fatal(err)
+	}
+	reader := login("reader")
+	if answer, bound := push(t, reader, "S", "p", "pulse", ""); !bound {
+		t.Errorf("the server does not deliver into another stream: %s", answer)
+	}
+	if _, err := reader.RequestWithContext(bounded(t), "$JS.API.CONSUMER.CREATE.S.c", []byte(`{"stream_name":"S","config":{"name":"c","ack_policy":"none"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := reader.PublishRequest("$JS.API.CONSUMER.MSG.NEXT.S.c", "$JS.API.STREAM.DELETE.S", []byte(`{"batch":1,"no_wait":true}`)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		if _, err := js.Stream(ctx, "S"); errors.Is(err, jetstream.ErrStreamNotFound) {
+			return
+		}
+	}
+	t.Error("the stream was not deleted")
+}
