@@ -632,7 +632,7 @@ func TestCommandReply(t *testing.T) {
 	a := newAttacker(t, s, Node)
 	before := observe(t, s, node)
 	for _, target := range targets(s) {
-		// The server does not carry a reply of $JS.ACK over the border.
+		// The server refuses a reply of $JS.ACK from any client.
 		if own(Node, target) || strings.HasPrefix(target, "$JS.ACK.") {
 			continue
 		}
