@@ -351,17 +351,20 @@ func ValidID(s string) bool {
 	if len(s) == 0 || len(s) > MaxID {
 		return false
 	}
+	var bad byte
 	for i := range len(s) {
-		if !idByte[s[i]] {
-			return false
-		}
+		bad |= notID[s[i]] // without a branch a character, which is faster
 	}
-	return true
+	return bad == 0
 }
 
-var idByte = func() (t [256]bool) {
+// notID is 1 for every byte that an id may not have.
+var notID = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 1
+	}
 	for _, b := range []byte("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-") {
-		t[b] = true
+		t[b] = 0
 	}
 	return t
 }()

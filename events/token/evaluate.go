@@ -173,12 +173,12 @@ const (
 
 // matches tells whether one policy has a group with the permission, groups
 // being those that have it, and a resource in that group's scope that is in
-// the chain.
+// the chain. The policy is at least policyLen long.
 func matches(p []byte, cat *catalogue.Catalogue, groups []uint64, chain []string) match {
 	le := binary.LittleEndian
-	words, matchers := int(le.Uint16(p[6:])), le.Uint32(p[8:])
-	types := le.Uint64(p[28:])
-	if p[4] != effectAllow && p[4] != effectDeny || len(p)-policyLen < words*wordLen {
+	h := (*[policyLen]byte)(p)
+	words, matchers := int(le.Uint16(h[6:])), le.Uint32(h[8:])
+	if h[4] != effectAllow && h[4] != effectDeny || len(p)-policyLen < words*wordLen {
 		return matchBroken
 	}
 	p = p[policyLen:]
@@ -193,19 +193,32 @@ func matches(p []byte, cat *catalogue.Catalogue, groups []uint64, chain []string
 			scopes |= cat.Scopes(catalogue.GroupNumber(at*64 + bits.TrailingZeros64(set)))
 		}
 	}
-	scopes &= types
-	if scopes == 0 {
+	if scopes &= le.Uint64(h[28:]); scopes == 0 {
 		return matchNo
 	}
 	for range matchers {
-		m, rest, ok := nextMatcher(p)
-		if !ok {
+		if len(p) < matcherLen {
 			return matchBroken
 		}
-		if scopes&(1<<m.innerType) != 0 && m.matches(cat, chain) {
-			return matchYes
+		m := (*[matcherLen]byte)(p)
+		inner := matcherLen + int(m[2])
+		end := inner + int(m[4])
+		if len(p) < end {
+			return matchBroken
 		}
-		p = rest
+		if scopes&(1<<m[1]) != 0 {
+			rest, ok := chain, true
+			if m[0] != 0 {
+				// The first element that fits leaves most behind it.
+				rest, ok = behind(cat, m[3], p[inner:end], chain)
+			}
+			if ok {
+				if _, ok = behind(cat, m[1], p[matcherLen:inner], rest); ok {
+					return matchYes
+				}
+			}
+		}
+		p = p[end:]
 	}
 	return matchNo
 }
@@ -233,27 +246,15 @@ func nextMatcher(p []byte) (m compiledMatcher, rest []byte, ok bool) {
 	return m, p[inner+outer:], true
 }
 
-func (m *compiledMatcher) matches(cat *catalogue.Catalogue, chain []string) bool {
-	if m.nested {
-		// The first element that the outer one selects leaves most behind it.
-		at := selects(cat, m.outerType, m.outer, chain)
-		if at < 0 {
-			return false
-		}
-		chain = chain[at+1:]
-	}
-	return selects(cat, m.innerType, m.inner, chain) >= 0
-}
-
-// selects returns the place of the first key in the chain that is of this type
-// and has this id, or any id if it is empty; -1 if there is none. It compares
-// text and does not look types up: an id holds no dot, so what stands before
-// it is the whole name of the type.
-func selects(cat *catalogue.Catalogue, typ byte, id []byte, chain []string) int {
+// behind returns the part of the chain behind the first key that is of this
+// type and has this id, or any id if it is empty, and whether there is one. It
+// compares text and does not look types up: an id holds no dot, so what stands
+// before it is the whole name of the type.
+func behind(cat *catalogue.Catalogue, typ byte, id []byte, chain []string) ([]string, bool) {
 	name := cat.TypeName(catalogue.TypeNumber(typ))
 	n := len(name)
 	if n == 0 {
-		return -1
+		return nil, false
 	}
 	for i, key := range chain {
 		if len(key) <= n+1 || key[n] != '.' {
@@ -261,11 +262,11 @@ func selects(cat *catalogue.Catalogue, typ byte, id []byte, chain []string) int 
 		}
 		if len(id) > 0 {
 			if key[n+1:] == string(id) && key[:n] == name {
-				return i
+				return chain[i+1:], true
 			}
 		} else if key[:n] == name && catalogue.ValidID(key[n+1:]) {
-			return i
+			return chain[i+1:], true
 		}
 	}
-	return -1
+	return nil, false
 }
