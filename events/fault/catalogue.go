@@ -76,6 +76,7 @@ const (
 	QuotaReached   Code = "quota_reached"
 	Conflict       Code = "conflict"
 	RepeatMismatch Code = "repeat_mismatch"
+	UpkeepRunning  Code = "upkeep_running"
 	NotEmpty       Code = "not_empty"
 
 	// What the service cannot do now.
@@ -239,6 +240,8 @@ var states = []Entry{
 		When: "The command rests on a state that is not the present one. (Not 409: cloudflare-go repeats that for minutes.)"},
 	{Code: RepeatMismatch, Number: 20012, Status: 400, Text: "The Idempotency-Key was used for another request",
 		When: "A declared repeat whose body is not the first one's."},
+	{Code: UpkeepRunning, Number: 20023, Status: 400, Text: "Another piece of upkeep is running",
+		When: "A rebuild or a check was asked for while one is under way; GET /v1/upkeep shows it."},
 	{Code: NotEmpty, Number: 20013, Status: 400, Text: "The object is still in use",
 		When: "The removal of a thing on which others depend."},
 }
