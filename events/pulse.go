@@ -28,6 +28,9 @@ type Pulse struct {
 	// Claim marks the pulse by which a standby takes the pen. It vouches
 	// for nothing but the term.
 	Claim bool `json:"claim,omitzero"`
+	// Resigned marks the last pulse of a pen that has stopped: nothing
+	// follows under this term, and a standby may claim at once.
+	Resigned bool `json:"resigned,omitzero"`
 }
 
 const signatureMark = `,"signature":"`

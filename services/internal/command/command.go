@@ -219,6 +219,9 @@ func index(all ...decodeFunc) map[string]func([]byte) (Command, error) {
 	return m
 }
 
+// wire keeps the resources of a grant as they were sent, byte for byte.
+var wire = jsontext.PreserveRawStrings(true)
+
 // message is a command under way.
 type message struct {
 	Verb    string         `json:"verb"`
@@ -228,11 +231,11 @@ type message struct {
 
 // Encode returns the message that carries cmd.
 func Encode(by Caller, cmd Command) ([]byte, error) {
-	body, err := json.Marshal(cmd)
+	body, err := json.Marshal(cmd, wire)
 	if err != nil {
 		return nil, fmt.Errorf("command: encode %s: %w", cmd.Verb(), err)
 	}
-	return json.Marshal(message{cmd.Verb(), by, body})
+	return json.Marshal(message{cmd.Verb(), by, body}, wire)
 }
 
 // Decode reads what Encode wrote.

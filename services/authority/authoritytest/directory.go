@@ -1,0 +1,299 @@
+package authoritytest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
+	"watchword.dev/events/token"
+	"watchword.dev/services/authority"
+)
+
+// Directory is an authority.Past in memory, made of nothing but the records
+// that it applies. It shares no code with the pen's own overlay, so that the
+// two can be compared.
+type Directory struct {
+	mu        sync.Mutex
+	at        events.Position
+	tokens    map[token.ID]aggregate.Token
+	users     map[token.ID]aggregate.User
+	accounts  map[token.ID]aggregate.Account
+	members   map[token.ID]aggregate.Member
+	enforcers map[token.ID]aggregate.Enforcer
+	requests  map[string]aggregate.Request
+	digests   map[token.Digest]aggregate.Credential
+	emails    map[string]token.ID
+	changed   chan struct{} // closed and replaced when it moves or is let go
+	held      bool
+}
+
+var _ authority.Past = (*Directory)(nil)
+
+// NewDirectory returns an empty directory.
+func NewDirectory() *Directory {
+	return &Directory{
+		tokens: map[token.ID]aggregate.Token{}, users: map[token.ID]aggregate.User{}, accounts: map[token.ID]aggregate.Account{},
+		members: map[token.ID]aggregate.Member{}, enforcers: map[token.ID]aggregate.Enforcer{},
+		requests: map[string]aggregate.Request{}, digests: map[token.Digest]aggregate.Credential{}, emails: map[string]token.ID{},
+		changed: make(chan struct{}),
+	}
+}
+
+// Follow applies the ledger until ctx ends, with delay before each commit. It
+// returns what is wrong with the ledger, if anything.
+func (d *Directory) Follow(ctx context.Context, log events.Reader, delay func() time.Duration) error {
+	for {
+		err := log.Read(ctx, d.Position(), func(c events.Commit) error {
+			if delay != nil {
+				if wait := delay(); wait > 0 {
+					t := time.NewTimer(wait)
+					select {
+					case <-t.C:
+					case <-ctx.Done():
+						t.Stop()
+						return ctx.Err()
+					}
+				}
+			}
+			if err := d.free(ctx); err != nil {
+				return err
+			}
+			return d.Apply(&c)
+		})
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, aggregate.ErrImpossible), errors.Is(err, events.ErrGap), errors.Is(err, events.ErrChain),
+			errors.Is(err, events.ErrRewind), errors.Is(err, events.ErrEpoch), errors.Is(err, events.ErrMalformed):
+			return err
+		}
+		t := time.NewTimer(10 * time.Millisecond)
+		<-t.C
+	}
+}
+
+// Hold keeps Follow from applying anything until Release.
+func (d *Directory) Hold() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.held = true
+}
+
+// Release ends a Hold.
+func (d *Directory) Release() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.held = false
+	d.wake()
+}
+
+func (d *Directory) wake() {
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+func (d *Directory) free(ctx context.Context) error {
+	for {
+		d.mu.Lock()
+		held, changed := d.held, d.changed
+		d.mu.Unlock()
+		if !held {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Wait waits until the directory has applied seq.
+func (d *Directory) Wait(ctx context.Context, seq uint64) error {
+	for {
+		d.mu.Lock()
+		at, changed := d.at.Seq, d.changed
+		d.mu.Unlock()
+		if at >= seq {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("authoritytest: the directory is at %d, waited for %d: %w", at, seq, ctx.Err())
+		}
+	}
+}
+
+// Apply applies one commit.
+func (d *Directory) Apply(c *events.Commit) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range c.Records {
+		if err := d.apply(&c.Records[i]); err != nil {
+			return fmt.Errorf("sequence %d: %w", c.Seq, err)
+		}
+	}
+	d.at = c.End
+	d.wake()
+	return nil
+}
+
+func (d *Directory) apply(r *events.Record) error {
+	id := r.SubjectID()
+	switch r.Data.(type) {
+	case *events.TokenCreated, *events.TokenUpdated, *events.TokenRolled, *events.TokenDisabled,
+		*events.TokenEnabled, *events.TokenRevoked, *events.TokenExpiring, *events.TokenExpired:
+		return d.applyToken(id, r)
+	case *events.UserRegistered, *events.UserUpdated, *events.UserRemoved,
+		*events.APIKeyIssued, *events.APIKeyRolled, *events.APIKeyRevoked:
+		u := d.users[id]
+		old := u
+		if err := u.Apply(r); err != nil {
+			return err
+		}
+		delete(d.emails, old.EmailIndex)
+		delete(d.digests, old.Key)
+		if u.Status == aggregate.Active {
+			d.emails[u.EmailIndex] = id
+			if !u.Key.IsZero() {
+				return d.take(u.Key, aggregate.Credential{Kind: token.KindKey, ID: id}, set(d.users, id, u))
+			}
+		}
+		d.users[id] = u
+	case *events.AccountCreated, *events.AccountUpdated, *events.AccountRemoved:
+		a := d.accounts[id]
+		if err := a.Apply(r); err != nil {
+			return err
+		}
+		d.accounts[id] = a
+	case *events.MemberAdded, *events.MemberChanged, *events.MemberRemoved:
+		m := d.members[id]
+		if err := m.Apply(r); err != nil {
+			return err
+		}
+		d.members[id] = m
+	case *events.EnforcerEnrolled, *events.EnforcerRetired:
+		n := d.enforcers[id]
+		if err := n.Apply(r); err != nil {
+			return err
+		}
+		delete(d.digests, n.Secret)
+		if n.Status == aggregate.Active {
+			return d.take(n.Secret, aggregate.Credential{Kind: token.KindEnforcer, ID: id}, set(d.enforcers, id, n))
+		}
+		d.enforcers[id] = n
+	}
+	return nil
+}
+
+func set[K comparable, V any](m map[K]V, key K, value V) func() { return func() { m[key] = value } }
+
+// take makes a digest lead to c, unless it leads to something else.
+func (d *Directory) take(digest token.Digest, c aggregate.Credential, then func()) error {
+	if other, taken := d.digests[digest]; taken && other.ID != c.ID {
+		return fmt.Errorf("%w: %v and %v have one secret", aggregate.ErrImpossible, other.ID, c.ID)
+	}
+	d.digests[digest] = c
+	then()
+	return nil
+}
+
+func (d *Directory) applyToken(id token.ID, r *events.Record) error {
+	t := d.tokens[id]
+	old := t
+	if err := t.Apply(r); err != nil {
+		return err
+	}
+	delete(d.digests, old.Secret)
+	delete(d.digests, old.Previous)
+	d.tokens[id] = t
+	request := ""
+	switch e := r.Data.(type) {
+	case *events.TokenCreated:
+		request = e.Request
+	case *events.TokenRolled:
+		request = e.Request
+	}
+	if request != "" {
+		d.requests[request] = aggregate.Request{Token: id, Number: r.Number, Time: r.Time, SecretVersion: t.SecretVersion}
+	}
+	if t.Status == aggregate.Revoked {
+		return nil
+	}
+	kind := token.KindUser
+	if t.OwnerKind == events.OwnedByAccount {
+		kind = token.KindAccount
+	}
+	if !t.Previous.IsZero() {
+		if err := d.take(t.Previous, aggregate.Credential{Kind: kind, ID: id, Until: t.PreviousUntil}, func() {}); err != nil {
+			return err
+		}
+	}
+	return d.take(t.Secret, aggregate.Credential{Kind: kind, ID: id}, func() {})
+}
+
+// Position implements authority.Past.
+func (d *Directory) Position() events.Position {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.at
+}
+
+func get[K comparable, V any](d *Directory, m map[K]V, key K) (V, bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v, ok := m[key]
+	return v, ok, nil
+}
+
+// Token implements authority.Past.
+func (d *Directory) Token(id token.ID) (aggregate.Token, bool, error) { return get(d, d.tokens, id) }
+
+// User implements authority.Past.
+func (d *Directory) User(id token.ID) (aggregate.User, bool, error) { return get(d, d.users, id) }
+
+// Account implements authority.Past.
+func (d *Directory) Account(id token.ID) (aggregate.Account, bool, error) {
+	return get(d, d.accounts, id)
+}
+
+// Enforcer implements authority.Past.
+func (d *Directory) Enforcer(id token.ID) (aggregate.Enforcer, bool, error) {
+	return get(d, d.enforcers, id)
+}
+
+// UserByEmail implements authority.Past.
+func (d *Directory) UserByEmail(index string) (aggregate.User, bool, error) {
+	id, ok, _ := get(d, d.emails, index)
+	if !ok {
+		return aggregate.User{}, false, nil
+	}
+	return d.User(id)
+}
+
+// MemberOf implements authority.Past.
+func (d *Directory) MemberOf(account, user token.ID) (aggregate.Member, bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range d.members {
+		if m.Account == account && m.User == user && m.Status == aggregate.Active {
+			return m, true, nil
+		}
+	}
+	return aggregate.Member{}, false, nil
+}
+
+// Credential implements authority.Past.
+func (d *Directory) Credential(digest token.Digest) (aggregate.Credential, bool, error) {
+	return get(d, d.digests, digest)
+}
+
+// Request implements authority.Past.
+func (d *Directory) Request(digest string) (aggregate.Request, bool, error) {
+	return get(d, d.requests, digest)
+}

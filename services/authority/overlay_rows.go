@@ -1,0 +1,159 @@
+package authority
+
+import (
+	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
+	"watchword.dev/events/token"
+)
+
+func (v *view) applyToken(r *events.Record) error {
+	top := v.layers[0]
+	before, _, fresh := find(v, r.SubjectID(), func(l *layer) *table[token.ID, *aggregate.Token] { return &l.tokens }, ptr(v.past.Token))
+	if err := evolve(v, &top.tokens, before, fresh, (*aggregate.Token).Apply, func(t *aggregate.Token) uint64 { return t.Seq }, r); err != nil {
+		return err
+	}
+	t, ok := top.tokens.get(r.SubjectID())
+	if !ok {
+		return nil // the past reflects it already, with all that follows from it
+	}
+	kind := token.KindUser
+	if t.OwnerKind == events.OwnedByAccount {
+		kind = token.KindAccount
+	}
+	if before != nil && before.Seq != 0 {
+		top.drop(before.Secret, r.Seq)
+		top.drop(before.Previous, r.Seq)
+	}
+	if t.Status != aggregate.Revoked {
+		top.hold(t.Secret, credential{Kind: kind, ID: t.ID}, r.Seq)
+		top.hold(t.Previous, credential{Kind: kind, ID: t.ID, Until: t.PreviousUntil}, r.Seq)
+	}
+	request := ""
+	switch d := r.Data.(type) {
+	case *events.TokenCreated:
+		request = d.Request
+	case *events.TokenRolled:
+		request = d.Request
+	}
+	if request != "" {
+		top.requests.set(request, aggregate.Request{Token: t.ID, Number: r.Number, Time: r.Time, SecretVersion: t.SecretVersion}, r.Seq)
+	}
+	return nil
+}
+
+// drop and hold say that nobody, or somebody, has this secret. A digest that is
+// not there is no secret.
+func (l *layer) drop(d token.Digest, seq uint64) {
+	if !d.IsZero() {
+		l.digests.set(d, credential{}, seq)
+	}
+}
+
+func (l *layer) hold(d token.Digest, c credential, seq uint64) {
+	if !d.IsZero() {
+		l.digests.set(d, c, seq)
+	}
+}
+
+// applyUser leaves the tokens and memberships of a removed user alone: whoever
+// decides asks whether the owner is still there.
+func (v *view) applyUser(r *events.Record) error {
+	top := v.layers[0]
+	before, _, fresh := find(v, r.SubjectID(), func(l *layer) *table[token.ID, *aggregate.User] { return &l.users }, ptr(v.past.User))
+	if err := evolve(v, &top.users, before, fresh, (*aggregate.User).Apply, func(u *aggregate.User) uint64 { return u.Seq }, r); err != nil {
+		return err
+	}
+	u, ok := top.users.get(r.SubjectID())
+	if !ok {
+		return nil
+	}
+	if before != nil && before.Seq != 0 {
+		top.drop(before.Key, r.Seq)
+		top.emails.set(before.EmailIndex, token.ID{}, r.Seq)
+	}
+	if u.Status != aggregate.Revoked {
+		top.hold(u.Key, credential{Kind: token.KindKey, ID: u.ID}, r.Seq)
+		top.emails.set(u.EmailIndex, u.ID, r.Seq)
+	}
+	return nil
+}
+
+// applyMember finds the membership by its account and user, which its events
+// carry and which never change: the past has no look-up by its id.
+func (v *view) applyMember(r *events.Record) error {
+	top := v.layers[0]
+	var account, user token.ID
+	switch d := r.Data.(type) {
+	case *events.MemberAdded:
+		account, user = d.Account, d.User
+	case *events.MemberChanged:
+		account, user = d.Account, d.User
+	case *events.MemberRemoved:
+		account, user = d.Account, d.User
+	}
+	var before *aggregate.Member
+	fresh := false
+	for _, l := range v.layers {
+		if before, fresh = l.members.get(r.SubjectID()); fresh {
+			break
+		}
+	}
+	if !fresh && !v.pairKnown(account, user) {
+		m, ok, err := v.past.MemberOf(account, user)
+		if err != nil {
+			v.fail(err)
+			return err
+		}
+		_, adds := r.Data.(*events.MemberAdded)
+		switch {
+		case ok && m.ID == r.SubjectID():
+			before = &m
+		case ok, !adds:
+			// The past is further on: this membership has ended there,
+			// perhaps with another one in its place.
+			return nil
+		}
+	}
+	if err := evolve(v, &top.members, before, fresh, (*aggregate.Member).Apply, func(m *aggregate.Member) uint64 { return m.Seq }, r); err != nil {
+		return err
+	}
+	m, ok := top.members.get(r.SubjectID())
+	if !ok {
+		return nil
+	}
+	id := m.ID
+	if m.Status == aggregate.Revoked {
+		id = token.ID{}
+	}
+	top.pairs.set([2]token.ID{account, user}, id, r.Seq)
+	return nil
+}
+
+// pairKnown says whether a layer knows of a membership of user in account, or
+// of its end.
+func (v *view) pairKnown(account, user token.ID) bool {
+	for _, l := range v.layers {
+		if _, ok := l.pairs.get([2]token.ID{account, user}); ok {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *view) applyEnforcer(r *events.Record) error {
+	top := v.layers[0]
+	before, _, fresh := find(v, r.SubjectID(), func(l *layer) *table[token.ID, *aggregate.Enforcer] { return &l.enforcers }, ptr(v.past.Enforcer))
+	if err := evolve(v, &top.enforcers, before, fresh, (*aggregate.Enforcer).Apply, func(n *aggregate.Enforcer) uint64 { return n.Seq }, r); err != nil {
+		return err
+	}
+	n, ok := top.enforcers.get(r.SubjectID())
+	if !ok {
+		return nil
+	}
+	if n.Status == aggregate.Active {
+		top.hold(n.Secret, credential{Kind: token.KindEnforcer, ID: n.ID}, r.Seq)
+	} else {
+		top.drop(n.Secret, r.Seq)
+	}
+	return nil
+}

@@ -1,0 +1,42 @@
+package authority
+
+import (
+	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
+	"watchword.dev/events/token"
+)
+
+// Past is what the directory knows of the ledger up to Position: the rows from
+// which commands are decided.
+//
+// A row is always that of the end of a commit. A look-up that begins after
+// Position was read reflects at least that position; it may reflect more. The
+// error of a look-up means that the row could not be read, never that there is
+// none.
+type Past interface {
+	// Position is how far the rows have come.
+	Position() events.Position
+
+	// Token, User, Account and Enforcer also find what has ended.
+	Token(id token.ID) (aggregate.Token, bool, error)
+	User(id token.ID) (aggregate.User, bool, error)
+	Account(id token.ID) (aggregate.Account, bool, error)
+	Enforcer(id token.ID) (aggregate.Enforcer, bool, error)
+
+	// UserByEmail finds the user who has this e-mail index now.
+	UserByEmail(index string) (aggregate.User, bool, error)
+	// MemberOf finds the present membership of a user in an account.
+	MemberOf(account, user token.ID) (aggregate.Member, bool, error)
+	// Credential finds what holds this secret now: its present one, or one
+	// replaced with a grace, even when that has run out.
+	Credential(d token.Digest) (aggregate.Credential, bool, error)
+	// Request finds the newest secret that a request with this digest
+	// caused, within aggregate.RequestWindow.
+	Request(digest string) (aggregate.Request, bool, error)
+}
+
+// raiser is implemented by a Past that keeps rows of format.raised. Version 1
+// writes nothing that must be raised first, so its directory keeps none.
+type raiser interface {
+	RaisedTypes() ([]string, error)
+}

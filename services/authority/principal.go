@@ -1,0 +1,220 @@
+package authority
+
+import (
+	"slices"
+	"time"
+
+	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
+	"watchword.dev/events/catalogue"
+	"watchword.dev/events/fault"
+	"watchword.dev/events/token"
+	"watchword.dev/services/internal/command"
+)
+
+// SuperAdministrator is the role whose members may do everything in their
+// account.
+const SuperAdministrator = "Super Administrator"
+
+// The permissions and the resource types of the management API itself. They
+// are those of the permission groups "API Tokens Write" and "Account API
+// Tokens Write".
+const (
+	permissionUserTokens    = "user.tokens.write"
+	permissionAccountTokens = "account.tokens.write"
+
+	typeUser    = "com.cloudflare.api.user"
+	typeAccount = "com.cloudflare.api.account"
+)
+
+// principal is who asks, as the head of the ledger knows them.
+type principal struct {
+	system bool
+	user   *aggregate.User  // the user, or the owner of a user's token; nil for an account's token
+	token  *aggregate.Token // nil when the credential is the user's API key
+	grant  token.Compiled   // of token
+	caller *command.Caller
+	actor  events.Actor
+}
+
+// authenticate finds out who asks. What the head does not know, what has ended
+// and what is of another kind is answered alike.
+func (r *rules) authenticate(v *view, by *command.Caller, now time.Time) (*principal, error) {
+	if by.System {
+		return &principal{system: true, caller: by, actor: events.Actor{Kind: events.ActorSystem}}, nil
+	}
+	unknown := fault.InvalidAccessToken
+	if by.Kind == token.KindKey {
+		unknown = fault.InvalidAPIKey
+	}
+	c, ok := v.credential(by.Digest)
+	if !ok || c.Kind != by.Kind {
+		return nil, unknown
+	}
+	switch by.Kind {
+	case token.KindKey:
+		u, ok := v.user(c.ID)
+		if !ok || u.Status != aggregate.Active || u.Key != by.Digest || by.EmailIndex == "" || u.EmailIndex != by.EmailIndex {
+			return nil, unknown
+		}
+		return &principal{user: u, caller: by, actor: events.Actor{Kind: events.ActorUser, ID: u.ID, Credential: u.ID}}, nil
+	case token.KindUser, token.KindAccount:
+		t, ok := v.token(c.ID)
+		if !ok || t.Status == aggregate.Revoked || !secretLives(t, by.Digest, now) {
+			return nil, unknown
+		}
+		return r.authenticateToken(v, by, t, now)
+	}
+	return nil, unknown
+}
+
+// secretLives says whether d is the token's present secret, or the previous
+// one within its grace.
+func secretLives(t *aggregate.Token, d token.Digest, now time.Time) bool {
+	return t.Secret == d || t.Previous == d && now.Before(t.PreviousUntil)
+}
+
+func (r *rules) authenticateToken(v *view, by *command.Caller, t *aggregate.Token, now time.Time) (*principal, error) {
+	p := &principal{token: t, caller: by, actor: events.Actor{Kind: events.ActorAccount, ID: t.Owner, Credential: t.ID}}
+	if t.OwnerKind == events.OwnedByUser {
+		u, ok := v.user(t.Owner)
+		if !ok || u.Status != aggregate.Active {
+			return nil, fault.InvalidAccessToken
+		}
+		p.user, p.actor.Kind = u, events.ActorUser
+	} else if !v.accountActive(t.Owner) {
+		return nil, fault.InvalidAccessToken
+	}
+	if t.Status != aggregate.Active {
+		return nil, fault.InactiveAccessToken
+	}
+	var err error
+	if p.grant, err = token.Compile(t.Grant, r.catalogue); err != nil {
+		return nil, err
+	}
+	// Asked for no permission at all, a grant that holds here and now answers
+	// that it does not know it.
+	switch reason, _, _ := p.grant.Evaluate(r.catalogue, catalogue.PermissionRef(0), nil, by.Address, now); reason {
+	case token.ReasonUnknownPermission:
+		return p, nil
+	case token.ReasonExpired, token.ReasonNotYetValid:
+		return nil, fault.InactiveAccessToken
+	case token.ReasonAddress:
+		return nil, fault.New(fault.AddressRefused).WithDetail("%v", by.Address)
+	default:
+		return nil, fault.Internal
+	}
+}
+
+func (v *view) accountActive(id token.ID) bool {
+	a, ok := v.account(id)
+	return ok && a.Status == aggregate.Active
+}
+
+// administers says whether the user may do everything in the account.
+func (v *view) administers(user *aggregate.User, account token.ID) bool {
+	m, ok := v.member(account, user.ID)
+	return ok && slices.Contains(m.Roles, SuperAdministrator) && v.accountActive(account)
+}
+
+// mayManage says whether the principal may create and change tokens of this
+// owner. It is the one place where roles and permissions come together:
+//
+//   - a user, by their API key: their own tokens, and those of the accounts
+//     that they administer;
+//   - a user's token: the same, as far as its own grant allows it;
+//   - an account's token: those of its account, as far as its grant allows it.
+//
+// An owner that does not exist is refused like one that belongs to others.
+func (r *rules) mayManage(v *view, p *principal, kind events.OwnerKind, owner token.ID, now time.Time) error {
+	permission, resource := permissionUserTokens, typeUser
+	allowed := false
+	switch kind {
+	case events.OwnedByUser:
+		allowed = p.user != nil && p.user.ID == owner
+	case events.OwnedByAccount:
+		permission, resource = permissionAccountTokens, typeAccount
+		if p.user != nil {
+			allowed = v.administers(p.user, owner)
+		} else {
+			allowed = p.token != nil && p.token.Owner == owner
+		}
+	}
+	if allowed && p.token != nil {
+		chain := []string{resource + "." + owner.String()}
+		_, _, allowed = p.grant.Evaluate(r.catalogue, r.catalogue.Permission(permission), chain, p.caller.Address, now)
+	}
+	if !allowed {
+		return fault.NotPermitted
+	}
+	return nil
+}
+
+// mayGrant says whether the principal holds all that the grant gives, so that
+// it may go to a token of this owner. Nobody grants what they do not hold:
+//
+//   - who comes by a token grants at most that token's own grant;
+//   - of users, only the owner may be named, and no wildcard for users;
+//   - of accounts, a user's token may name those that the user administers,
+//     and all of them by the wildcard, which means the user's own; an
+//     account's token only that account, and a wildcard only inside of it.
+//
+// Where a zone or a bucket lies is not known to the authority: only the
+// enforcer's resource chain says it.
+func (r *rules) mayGrant(v *view, p *principal, kind events.OwnerKind, owner token.ID, g token.Grant, now time.Time) error {
+	for i := range g.Policies {
+		if g.Policies[i].Effect != token.EffectAllow {
+			continue
+		}
+		matchers, err := token.ParseResources(g.Policies[i].Resources, r.catalogue)
+		if err != nil {
+			return grantFault(err, r.catalogue)
+		}
+		for _, m := range matchers {
+			if !r.mayName(v, p, kind, owner, m) {
+				return fault.New(fault.GroupNotHeld).WithPointer(fault.Pointer("/policies").Index(i).Field("resources"))
+			}
+		}
+	}
+	if p.token == nil {
+		return nil
+	}
+	return r.covers(p.token.Grant, g, now)
+}
+
+// covers says whether a token with the parent grant may give child to another.
+func (r *rules) covers(parent, child token.Grant, now time.Time) error {
+	if !now.Before(parent.NotBefore) {
+		parent.NotBefore = time.Time{} // it has passed
+	}
+	if err := token.Covers(parent, child, r.catalogue); err != nil {
+		return grantFault(err, r.catalogue)
+	}
+	return nil
+}
+
+func (r *rules) mayName(v *view, p *principal, kind events.OwnerKind, owner token.ID, m token.Matcher) bool {
+	if m.Nested && !r.mayNameOne(v, p, kind, owner, m.Outer, false) {
+		return false
+	}
+	return r.mayNameOne(v, p, kind, owner, m.Inner, m.Nested)
+}
+
+// mayNameOne is about one selector. inside says that it applies only within
+// another one, which was asked about already.
+func (r *rules) mayNameOne(v *view, p *principal, kind events.OwnerKind, owner token.ID, s token.Selector, inside bool) bool {
+	switch r.catalogue.TypeName(s.Type) {
+	case typeUser:
+		return kind == events.OwnedByUser && s.ID == owner.String()
+	case typeAccount:
+		if kind == events.OwnedByAccount {
+			return s.ID == owner.String()
+		}
+		if s.ID == "" {
+			return true
+		}
+		account, err := token.ParseID(s.ID)
+		return err == nil && p.user != nil && v.administers(p.user, account)
+	}
+	return s.ID != "" || kind == events.OwnedByUser || inside
+}
