@@ -1,0 +1,359 @@
+package projectiontest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
+	"watchword.dev/events/token"
+)
+
+// plot is a thing that can happen.
+type plot struct {
+	weight int
+	many   bool // several of them may share a commit
+	draft  func(*Story) (events.Draft, bool)
+}
+
+// plots holds at least one plot for every type of event in the catalogue.
+var plots = []plot{
+	{30, true, (*Story).tokenCreated},
+	{12, true, (*Story).tokenUpdated},
+	{20, true, (*Story).tokenRolled},
+	{8, true, (*Story).tokenDisabled},
+	{8, true, (*Story).tokenEnabled},
+	{8, true, (*Story).tokenRevoked},
+	{2, true, (*Story).tokenExpiring},
+	{2, true, (*Story).tokenExpired},
+	{2, false, (*Story).keyIssued},
+	{2, false, (*Story).keyRolled},
+	{2, false, (*Story).keyRevoked},
+	{3, true, always((*Story).userRegistered)},
+	{2, true, (*Story).userUpdated},
+	{1, false, (*Story).userRemoved},
+	{3, true, always((*Story).accountCreated)},
+	{2, true, (*Story).accountUpdated},
+	{1, false, (*Story).accountRemoved},
+	{3, true, (*Story).memberAdded},
+	{2, true, (*Story).memberChanged},
+	{1, true, (*Story).memberRemoved},
+	{3, true, (*Story).enforcerEnrolled},
+	{1, true, (*Story).enforcerRetired},
+	{1, false, always((*Story).penOpened)},
+	{1, false, always((*Story).epochOpened)},
+	{1, false, always((*Story).formatRaised)},
+}
+
+func always(draft func(*Story) events.Draft) func(*Story) (events.Draft, bool) {
+	return func(s *Story) (events.Draft, bool) { return draft(s), true }
+}
+
+func (s *Story) tokenCreated() (events.Draft, bool) {
+	kind, owner, ok := events.OwnedByUser, token.ID{}, false
+	if s.rng.IntN(2) == 0 {
+		owner, ok = s.liveUser()
+	} else {
+		kind = events.OwnedByAccount
+		owner, ok = s.liveAccount()
+	}
+	if !ok {
+		return events.Draft{}, false
+	}
+	id := s.id()
+	d := s.draft("token", id, &events.TokenCreated{
+		Name: fmt.Sprintf("token %d", len(s.tokens)), OwnerKind: kind, Owner: owner, Secret: s.secret(id, kind),
+		Grant: s.Grant(), Disabled: s.rng.IntN(10) == 0, Request: fmt.Sprintf("r%d", s.rng.IntN(100)),
+	})
+	if kind == events.OwnedByAccount {
+		d.Account = owner
+	}
+	return d, true
+}
+
+func (s *Story) tokenUpdated() (events.Draft, bool) {
+	t, ok := s.liveToken(func(*aggregate.Token) bool { return true })
+	if !ok {
+		return events.Draft{}, false
+	}
+	status := []string{"", "", "active", "disabled"}[s.rng.IntN(4)]
+	return s.draft("token", t.ID, &events.TokenUpdated{Name: t.Name + "+", Grant: s.Grant(), Status: status}), true
+}
+
+func (s *Story) tokenRolled() (events.Draft, bool) {
+	t, ok := s.liveToken(func(*aggregate.Token) bool { return true })
+	if !ok {
+		return events.Draft{}, false
+	}
+	d := &events.TokenRolled{Secret: s.secret(t.ID, t.OwnerKind)}
+	switch s.rng.IntN(4) {
+	case 0:
+		d.Reason = events.RollRedelivery
+	case 1, 2:
+		d.GraceUntil = s.Now.Add(time.Duration(s.rng.IntN(7200)) * time.Second)
+	}
+	return s.draft("token", t.ID, d), true
+}
+
+func (s *Story) tokenDisabled() (events.Draft, bool) {
+	t, ok := s.liveToken(func(t *aggregate.Token) bool { return t.Status == aggregate.Active })
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("token", t.ID, &events.TokenDisabled{Reason: "vacation"}), true
+}
+
+func (s *Story) tokenEnabled() (events.Draft, bool) {
+	t, ok := s.liveToken(func(t *aggregate.Token) bool { return t.Status == aggregate.Disabled })
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("token", t.ID, &events.TokenEnabled{}), true
+}
+
+func (s *Story) tokenRevoked() (events.Draft, bool) {
+	t, ok := s.liveToken(func(*aggregate.Token) bool { return true })
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("token", t.ID, &events.TokenRevoked{Reason: "leaked"}), true
+}
+
+func (s *Story) tokenExpiring() (events.Draft, bool) {
+	t, ok := s.liveToken(func(t *aggregate.Token) bool { return !t.Grant.ExpiresOn.IsZero() })
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("token", t.ID, &events.TokenExpiring{ExpiresOn: t.Grant.ExpiresOn}), true
+}
+
+func (s *Story) tokenExpired() (events.Draft, bool) {
+	t, ok := s.liveToken(func(t *aggregate.Token) bool { return !t.Grant.ExpiresOn.IsZero() })
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("token", t.ID, &events.TokenExpired{ExpiresOn: t.Grant.ExpiresOn}), true
+}
+
+func (s *Story) key(has bool, data func() events.Event) (events.Draft, bool) {
+	id, ok := s.pick(s.users, func(id token.ID) bool {
+		return s.Users[id].Status == aggregate.Active && s.Users[id].Key.IsZero() != has
+	})
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("apikey", id, data()), true
+}
+
+func (s *Story) keyIssued() (events.Draft, bool) {
+	return s.key(false, func() events.Event { return &events.APIKeyIssued{Secret: s.digest()} })
+}
+
+func (s *Story) keyRolled() (events.Draft, bool) {
+	return s.key(true, func() events.Event { return &events.APIKeyRolled{Secret: s.digest()} })
+}
+
+func (s *Story) keyRevoked() (events.Draft, bool) {
+	return s.key(true, func() events.Event { return &events.APIKeyRevoked{Reason: "sunset"} })
+}
+
+// digest returns the digest of a secret that nobody will ask about.
+func (s *Story) digest() token.Digest { return token.Sum(NewSecret(s.rng, token.KindConsumer)) }
+
+func (s *Story) sealed() events.Sealed {
+	return events.Sealed{Key: fmt.Sprintf("person-%d", s.rng.IntN(1<<30)), Nonce: []byte{1, 2, 3}, Ciphertext: []byte{4, 5, 6}}
+}
+
+func (s *Story) userRegistered() events.Draft {
+	name := s.sealed()
+	return s.draft("user", s.id(), &events.UserRegistered{
+		Email: s.sealed(), EmailIndex: fmt.Sprintf("%016x", s.rng.Uint64()), Name: &name, Operator: len(s.users) == 0,
+	})
+}
+
+func (s *Story) userUpdated() (events.Draft, bool) {
+	id, ok := s.liveUser()
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("user", id, &events.UserUpdated{Email: s.sealed(), EmailIndex: fmt.Sprintf("%016x", s.rng.Uint64())}), true
+}
+
+func (s *Story) userRemoved() (events.Draft, bool) {
+	id, ok := s.liveUser()
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("user", id, &events.UserRemoved{Reason: "left"}), true
+}
+
+func (s *Story) accountCreated() events.Draft {
+	return s.draft("account", s.id(), &events.AccountCreated{Name: fmt.Sprintf("account %d", len(s.accounts))})
+}
+
+func (s *Story) accountUpdated() (events.Draft, bool) {
+	id, ok := s.liveAccount()
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("account", id, &events.AccountUpdated{Name: s.Accounts[id].Name + "+"}), true
+}
+
+func (s *Story) accountRemoved() (events.Draft, bool) {
+	id, ok := s.liveAccount()
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("account", id, &events.AccountRemoved{Reason: "closed"}), true
+}
+
+func (s *Story) memberAdded() (events.Draft, bool) {
+	user, ok := s.liveUser()
+	account, ok2 := s.liveAccount()
+	if !ok || !ok2 || s.isMember(account, user) {
+		return events.Draft{}, false
+	}
+	s.busy[user] = true // one membership of the two at a time
+	return s.draft("member", s.id(), &events.MemberAdded{Account: account, User: user, Roles: []string{"administrator"}}), true
+}
+
+func (s *Story) isMember(account, user token.ID) bool {
+	for _, m := range s.Members {
+		if m.Account == account && m.User == user && m.Status == aggregate.Active {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Story) liveMember() (*aggregate.Member, bool) {
+	id, ok := s.pick(s.members, func(id token.ID) bool {
+		m := s.Members[id]
+		return m.Status == aggregate.Active && s.Users[m.User].Status == aggregate.Active && s.Accounts[m.Account].Status == aggregate.Active
+	})
+	return s.Members[id], ok
+}
+
+func (s *Story) memberChanged() (events.Draft, bool) {
+	m, ok := s.liveMember()
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("member", m.ID, &events.MemberChanged{Account: m.Account, User: m.User, Roles: []string{"auditor"}}), true
+}
+
+func (s *Story) memberRemoved() (events.Draft, bool) {
+	m, ok := s.liveMember()
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("member", m.ID, &events.MemberRemoved{Account: m.Account, User: m.User}), true
+}
+
+func (s *Story) enforcerEnrolled() (events.Draft, bool) {
+	id, text := s.id(), NewSecret(s.rng, token.KindEnforcer)
+	s.Keys = append(s.Keys, Secret{text, id})
+	return s.draft("enforcer", id, &events.EnforcerEnrolled{
+		Name: fmt.Sprintf("edge-%d", len(s.enforcers)), Region: "north", Secret: token.Sum(text), CeilingSeconds: int32(s.rng.IntN(60)),
+	}), true
+}
+
+func (s *Story) enforcerRetired() (events.Draft, bool) {
+	id, ok := s.pick(s.enforcers, func(id token.ID) bool { return s.Enforcers[id].Status == aggregate.Active })
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("enforcer", id, &events.EnforcerRetired{Reason: "scrapped"}), true
+}
+
+func (s *Story) penOpened() events.Draft {
+	s.term++
+	return s.draft("pen", s.id(), &events.PenOpened{Term: s.term, Node: "node-1"})
+}
+
+func (s *Story) epochOpened() events.Draft {
+	return s.draft("epoch", s.id(), &events.EpochOpened{Reason: "restored"})
+}
+
+func (s *Story) formatRaised() events.Draft {
+	return s.draft("format", s.id(), &events.FormatRaised{Types: []string{"token.created.v1"}})
+}
+
+// Places of the requests and grants of a story: few, so that they meet.
+const (
+	typeAccount = "com.cloudflare.api.account"
+	typeZone    = "com.cloudflare.api.account.zone"
+	typeUser    = "com.cloudflare.api.user"
+)
+
+func (s *Story) keyOf(typ string) string {
+	if s.rng.IntN(4) == 0 {
+		return typ + ".*"
+	}
+	return fmt.Sprintf("%s.r%d", typ, s.rng.IntN(3))
+}
+
+// Grant returns a random valid grant of one to four policies.
+func (s *Story) Grant() token.Grant {
+	var g token.Grant
+	for range 1 + s.rng.IntN(4) {
+		g.Policies = append(g.Policies, s.policy())
+	}
+	if s.rng.IntN(3) == 0 {
+		g.Condition = &token.Condition{RequestIP: token.RequestIP{In: []string{"192.0.2.0/24", "2001:db8::/32"}}}
+		if s.rng.IntN(2) == 0 {
+			g.Condition.RequestIP.NotIn = []string{"192.0.2.128/25"}
+		}
+	}
+	if s.rng.IntN(4) == 0 {
+		g.NotBefore = s.Now.Add(time.Duration(s.rng.IntN(120)-60) * time.Minute)
+	}
+	if s.rng.IntN(4) == 0 {
+		g.ExpiresOn = s.Now.Add(time.Duration(61+s.rng.IntN(600)) * time.Minute)
+	}
+	g, err := g.Normalize()
+	if err != nil {
+		panic(fmt.Sprintf("projectiontest: %v", err))
+	}
+	return g
+}
+
+func (s *Story) policy() token.Policy {
+	p := token.Policy{ID: s.id(), Effect: token.EffectAllow}
+	if s.rng.IntN(4) == 0 {
+		p.Effect = token.EffectDeny
+	}
+	scope := []string{typeAccount, typeZone, typeUser}[s.rng.IntN(3)]
+	resources := fmt.Sprintf(`{%q:"*"}`, s.keyOf(scope))
+	if scope == typeZone && s.rng.IntN(2) == 0 {
+		resources = fmt.Sprintf(`{%q:{%q:"*"}}`, s.keyOf(typeAccount), s.keyOf(scope))
+	}
+	p.Resources = jsontext.Value(resources)
+	groups := s.cat.Filter("", scope)
+	for range 1 + s.rng.IntN(3) {
+		// Among the first few, so that requests hit what is granted.
+		p.Groups = append(p.Groups, token.GroupRef{ID: groups[s.rng.IntN(min(6, len(groups)))].ID})
+	}
+	return p
+}
+
+// Request returns a random request of the kind that the story's grants are
+// about; now and then one that makes no sense.
+func (s *Story) Request() token.Request {
+	var r token.Request
+	scope := []string{typeAccount, typeZone, typeUser}[s.rng.IntN(3)]
+	groups := s.cat.Filter("", scope)
+	group, _ := s.cat.Group(groups[s.rng.IntN(min(6, len(groups)))].ID)
+	r.Permission = group.Permissions[s.rng.IntN(len(group.Permissions))]
+	if s.rng.IntN(20) == 0 {
+		r.Permission = "no.such.permission"
+	}
+	if scope == typeZone {
+		r.Resource = append(r.Resource, fmt.Sprintf("%s.r%d", typeAccount, s.rng.IntN(3)))
+	}
+	r.Resource = append(r.Resource, fmt.Sprintf("%s.r%d", scope, s.rng.IntN(3)))
+	r.Address = addresses[s.rng.IntN(len(addresses))]
+	return r
+}
