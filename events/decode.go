@@ -29,9 +29,6 @@ func (c *Catalogue) Decode(line []byte, r *Record) error {
 		return fmt.Errorf("%w: not closed", ErrMalformed)
 	}
 	data = data[:len(data)-1]
-	if err := checkDepth(data); err != nil {
-		return err
-	}
 	ev, err := c.DecodeData(r.Name, data)
 	if err != nil {
 		return err
@@ -77,7 +74,7 @@ func (s *scanner) envelope(r *Record) {
 		return
 	}
 	if !bytes.Equal(schema, name) || len(name) == 0 || len(source) == 0 || len(subject) == 0 || len(kind) == 0 ||
-		number == 0 || epoch == 0 || epoch > 1<<31-1 {
+		number == 0 || number > maxNumber || epoch == 0 || epoch > 1<<31-1 {
 		s.fail("an attribute that must not be empty is, or two do not agree")
 		return
 	}
@@ -95,7 +92,10 @@ func (s *scanner) envelope(r *Record) {
 		return
 	}
 	hex.Decode(r.Prev[:], prev)
-	r.Source, r.Name, r.Subject = intern(source), intern(name), string(subject)
+	if string(source) != r.Source { // a reused record is mostly of the same source
+		r.Source = string(source)
+	}
+	r.Name, r.Subject = intern(name), string(subject)
 	r.Actor.Kind = ActorKind(intern(kind))
 	r.Number, r.Epoch = number, uint32(epoch)
 }

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	json "github.com/go-json-experiment/json"
-
 	"watchword.dev/events/token"
 )
 
@@ -18,6 +16,9 @@ const (
 	MaxDepth = 32        // nesting of its data
 	MaxText  = 256       // bytes of each text attribute of the envelope
 )
+
+// maxNumber is the greatest number of an event that can be written.
+const maxNumber = 1<<63 - 1
 
 // TimeFormat is how the ledger writes a time: UTC, to the millisecond.
 const TimeFormat = "2006-01-02T15:04:05.000Z"
@@ -100,7 +101,7 @@ func Encode(e *Envelope, data Event) ([]byte, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(data)
+	body, err := encodeData(data)
 	if err != nil {
 		return nil, fmt.Errorf("events: encode %s: %w", e.Name, err)
 	}
@@ -178,7 +179,7 @@ func (e *Envelope) check() error {
 	switch {
 	case e.ID.IsZero():
 		return fmt.Errorf("%w: no id", ErrMalformed)
-	case e.Number == 0 || e.Epoch == 0 || e.Epoch > 1<<31-1:
+	case e.Number == 0 || e.Number > maxNumber || e.Epoch == 0 || e.Epoch > 1<<31-1:
 		return fmt.Errorf("%w: number %d, epoch %d", ErrMalformed, e.Number, e.Epoch)
 	case e.Time.Year() < 1970 || e.Time.Year() > 9999:
 		return fmt.Errorf("%w: time out of range", ErrMalformed)

@@ -1,0 +1,359 @@
+package events
+
+import (
+	"bytes"
+	"encoding/base64"
+	"time"
+	"unicode/utf8"
+
+	"watchword.dev/events/token"
+)
+
+// A replay is mostly token.created and token.updated, and the JSON library
+// takes most of its time there. The decoders here read the one form that such
+// data has, members in order, and decline everything that is not plainly it:
+// what they decline goes to the library, which decides. A fuzz test holds them
+// to that.
+//
+// What they return shares no memory with the data; groups and resources of one
+// event share theirs with each other, behind capacities that keep them apart.
+
+func quickTokenCreated(data []byte) (Event, bool) {
+	q := newQuick(data)
+	e := new(TokenCreated)
+	q.must(`{"name":`)
+	e.Name = q.string()
+	q.must(`,"owner_kind":`)
+	e.OwnerKind = OwnerKind(q.string())
+	q.must(`,"owner":`)
+	e.Owner = q.id()
+	q.must(`,"secret_digest":`)
+	e.Secret = q.digest()
+	q.must(`,"grant":`)
+	q.grant(&e.Grant)
+	e.Disabled = q.may(`,"disabled":true`)
+	if q.may(`,"request_digest":`) {
+		e.Request = q.some()
+	}
+	if q.may(`,"origin":`) {
+		q.origin(&e.Origin)
+	}
+	q.must(`}`)
+	return e, q.done()
+}
+
+func quickTokenUpdated(data []byte) (Event, bool) {
+	q := newQuick(data)
+	e := new(TokenUpdated)
+	q.must(`{"name":`)
+	e.Name = q.string()
+	q.must(`,"grant":`)
+	q.grant(&e.Grant)
+	if q.may(`,"status":`) {
+		e.Status = q.some()
+	}
+	if q.may(`,"origin":`) {
+		q.origin(&e.Origin)
+	}
+	q.must(`}`)
+	return e, q.done()
+}
+
+// quick reads data from the left. When declined is set, nothing counts.
+type quick struct {
+	data     []byte
+	at       int
+	declined bool
+
+	groups    []token.GroupRef // room that policies take their parts of
+	resources []byte
+}
+
+func newQuick(data []byte) quick { return quick{data: data} }
+
+func (q *quick) done() bool { return !q.declined && q.at == len(q.data) }
+
+func (q *quick) may(literal string) bool {
+	if rest := q.data[q.at:]; q.declined || len(rest) < len(literal) || string(rest[:len(literal)]) != literal {
+		return false
+	}
+	q.at += len(literal)
+	return true
+}
+
+func (q *quick) must(literal string) {
+	if !q.may(literal) {
+		q.declined = true
+	}
+}
+
+// quoted reads a string without any escape and returns what is in its quotes.
+func (q *quick) quoted() []byte {
+	if q.declined || q.at >= len(q.data) || q.data[q.at] != '"' {
+		q.declined = true
+		return nil
+	}
+	rest := q.data[q.at+1:]
+	var all byte
+	for i, c := range rest {
+		if c == '"' {
+			s := rest[:i]
+			q.at += i + 2
+			if all >= utf8.RuneSelf && !utf8.Valid(s) {
+				q.declined = true
+			}
+			return s
+		}
+		if c == '\\' || c < ' ' {
+			break
+		}
+		all |= c
+	}
+	q.declined = true
+	return nil
+}
+
+func (q *quick) string() string {
+	switch s := q.quoted(); string(s) {
+	case string(token.EffectAllow):
+		return string(token.EffectAllow)
+	case string(token.EffectDeny):
+		return string(token.EffectDeny)
+	case string(OwnedByUser):
+		return string(OwnedByUser)
+	case string(OwnedByAccount):
+		return string(OwnedByAccount)
+	default:
+		return string(s)
+	}
+}
+
+// some reads a string that would have been left out if it were empty.
+func (q *quick) some() string {
+	s := q.string()
+	if s == "" {
+		q.declined = true
+	}
+	return s
+}
+
+func (q *quick) id() token.ID {
+	var id token.ID
+	q.hex(id[:], q.quoted())
+	return id
+}
+
+// hex reads as many lower-case hex digits as dst has room for, and no more.
+func (q *quick) hex(dst, s []byte) {
+	if len(s) != 2*len(dst) {
+		q.declined = true
+		return
+	}
+	for i := range dst {
+		hi, lo := unhex[s[2*i]], unhex[s[2*i+1]]
+		if hi|lo > 15 {
+			q.declined = true
+			return
+		}
+		dst[i] = hi<<4 | lo
+	}
+}
+
+func (q *quick) digest() (d token.Digest) {
+	const scheme = "d1:"
+	s, ok := bytes.CutPrefix(q.quoted(), []byte(scheme))
+	if !ok {
+		q.declined = true
+	}
+	q.hex(d[:], s)
+	return d
+}
+
+// unhex is the value of each lower-case hex digit, and 0xff for the rest.
+var unhex = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 0xff
+	}
+	for i, c := range "0123456789abcdef" {
+		t[c] = byte(i)
+	}
+	return t
+}()
+
+// policiesRoom is how many policies fit before the list grows.
+const policiesRoom = 4
+
+func (q *quick) grant(g *token.Grant) {
+	q.must(`{"policies":[`)
+	g.Policies = make([]token.Policy, 0, policiesRoom)
+	for i := 0; !q.declined && !q.may(`]`); i++ {
+		if i > 0 {
+			q.must(`,`)
+		}
+		g.Policies = append(g.Policies, token.Policy{})
+		q.policy(&g.Policies[i])
+	}
+	if q.may(`,"condition":`) {
+		g.Condition = new(token.Condition)
+		q.condition(g.Condition)
+	}
+	if q.may(`,"not_before":`) {
+		g.NotBefore = q.time()
+	}
+	if q.may(`,"expires_on":`) {
+		g.ExpiresOn = q.time()
+	}
+	q.must(`}`)
+}
+
+func (q *quick) policy(p *token.Policy) {
+	q.must(`{`)
+	if q.may(`"id":`) {
+		if p.ID = q.id(); p.ID.IsZero() {
+			q.declined = true
+		}
+		q.must(`,`)
+	}
+	q.must(`"effect":`)
+	p.Effect = token.Effect(q.string())
+	q.must(`,"permission_groups":[`)
+	if q.groups == nil {
+		q.groups = make([]token.GroupRef, 0, 2*policiesRoom)
+	}
+	from := len(q.groups)
+	for i := 0; !q.declined && !q.may(`]`); i++ {
+		if i > 0 {
+			q.must(`,`)
+		}
+		q.must(`{"id":`)
+		q.groups = append(q.groups, token.GroupRef{ID: q.string()})
+		q.must(`}`)
+	}
+	p.Groups = q.groups[from:len(q.groups):len(q.groups)]
+	q.must(`,"resources":`)
+	start := q.at
+	q.object(true)
+	value := q.data[start:q.at]
+	if q.resources == nil {
+		q.resources = make([]byte, 0, policiesRoom*len(value))
+	}
+	from = len(q.resources)
+	q.resources = append(q.resources, value...)
+	p.Resources = q.resources[from:len(q.resources):len(q.resources)]
+	q.must(`}`)
+}
+
+// resourceNames is how many members an object of resources may have: more
+// would take long to compare with each other.
+const resourceNames = 8
+
+// object passes over an object whose values are strings or, once, such
+// objects.
+func (q *quick) object(nested bool) {
+	var names [resourceNames][]byte
+	q.must(`{`)
+	for n := 0; !q.declined && !q.may(`}`); n++ {
+		if n > 0 {
+			q.must(`,`)
+		}
+		name := q.quoted()
+		if n == resourceNames {
+			q.declined = true
+			return
+		}
+		for _, other := range names[:n] {
+			if bytes.Equal(name, other) {
+				q.declined = true
+			}
+		}
+		names[n] = name
+		q.must(`:`)
+		if nested && q.at < len(q.data) && q.data[q.at] == '{' {
+			q.object(false)
+		} else {
+			q.quoted()
+		}
+	}
+}
+
+func (q *quick) condition(c *token.Condition) {
+	q.must(`{"request_ip":{`)
+	in := q.may(`"in":`)
+	if in {
+		c.RequestIP.In = q.strings()
+	}
+	switch {
+	case in && q.may(`,"not_in":`), !in && q.may(`"not_in":`):
+		c.RequestIP.NotIn = q.strings()
+	case !in: // it would have been left out
+		q.declined = true
+	}
+	q.must(`}}`)
+}
+
+func (q *quick) strings() []string {
+	q.must(`[`)
+	list := []string{}
+	for i := 0; !q.declined && !q.may(`]`); i++ {
+		if i > 0 {
+			q.must(`,`)
+		}
+		list = append(list, q.string())
+	}
+	return list
+}
+
+// time reads a time in UTC to the second or to the millisecond; the form has
+// no zeros at the end of a fraction.
+func (q *quick) time() time.Time {
+	s := q.quoted()
+	const whole = len("2006-01-02T15:04:05")
+	var full [len(TimeFormat)]byte
+	copy(full[:], "0000-00-00T00:00:00.000Z")
+	n := len(s)
+	if n < whole+1 || n > len(full) || s[n-1] != 'Z' || n > whole+1 && (s[whole] != '.' || n == whole+2 || s[n-2] == '0') {
+		q.declined = true
+		return time.Time{}
+	}
+	copy(full[:], s[:n-1])
+	t, err := parseTime(full[:])
+	if err != nil {
+		q.declined = true
+	}
+	return t
+}
+
+func (q *quick) origin(o *Origin) {
+	q.must(`{`)
+	address := q.may(`"address":`)
+	if address {
+		o.Address = q.sealed()
+	}
+	switch {
+	case address && q.may(`,"agent":`), !address && q.may(`"agent":`):
+		o.Agent = q.sealed()
+	case !address: // it would have been left out
+		q.declined = true
+	}
+	q.must(`}`)
+}
+
+func (q *quick) sealed() *Sealed {
+	s := new(Sealed)
+	q.must(`{"k":`)
+	s.Key = q.string()
+	q.must(`,"n":`)
+	s.Nonce = q.bytes()
+	q.must(`,"ct":`)
+	s.Ciphertext = q.bytes()
+	q.must(`}`)
+	return s
+}
+
+func (q *quick) bytes() []byte {
+	b, err := base64.StdEncoding.Strict().AppendDecode([]byte{}, q.quoted())
+	if err != nil {
+		q.declined = true
+	}
+	return b
+}
