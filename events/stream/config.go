@@ -28,9 +28,9 @@ const (
 const LivePrefix = "ww.live.core."
 
 const (
-	// maxMessage is a commit with its subject and headers: what a server
+	// MaxMessage is a commit with its subject and headers: what a server
 	// takes as one message by default.
-	maxMessage = 1 << 20
+	MaxMessage = 1 << 20
 	keptPulses = 16
 	// duplicates is the shortest window that a server accepts. We do not use
 	// it: it is not what makes an append happen once.
@@ -56,7 +56,7 @@ func EventsConfig(replicas int, maxBytes int64) jetstream.StreamConfig {
 		MaxMsgsPerSubject: -1,
 		MaxConsumers:      -1,
 		MaxBytes:          maxBytes,
-		MaxMsgSize:        maxMessage,
+		MaxMsgSize:        MaxMessage,
 		Discard:           jetstream.DiscardNew,
 		Duplicates:        duplicates,
 		DenyDelete:        true,
@@ -112,6 +112,7 @@ func KeysConfig(replicas int, maxBytes int64) jetstream.StreamConfig {
 		DiscardNewPerSubject: true,
 		Duplicates:           duplicates,
 		DenyPurge:            true,
-		AllowDirect:          true,
+		// AllowDirect stays off: the leader answers, so that a node that lost
+		// the race for a key finds the winner's.
 	}
 }

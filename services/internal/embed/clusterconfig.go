@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nkeys"
+
+	wwstream "watchword.dev/events/stream"
 )
 
 // ClusterConfig describes one nats-server for the text that Text renders. The
@@ -45,8 +47,8 @@ func (c ClusterConfig) Text() (string, error) {
 	if c.Listen != "" {
 		fmt.Fprintf(&b, "listen: %s\n", quote(c.Listen))
 	}
-	// Clients get the maximum of a commit and its headers, no more.
-	fmt.Fprintf(&b, "max_payload: %d\nwrite_deadline: \"10s\"\n", MaxCommitBytes+64<<10)
+	// A message is at most a commit with its headers.
+	fmt.Fprintf(&b, "max_payload: %d\nwrite_deadline: \"10s\"\n", wwstream.MaxMessage+64<<10)
 	b.WriteString("jetstream {\n")
 	fmt.Fprintf(&b, "  domain: %s\n  sync_interval: always\n", quote(Domain))
 	if c.StoreDir != "" {

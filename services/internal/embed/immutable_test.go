@@ -60,11 +60,10 @@ func (a *attacker) mustRefuse(subject string, body []byte, header nats.Header) {
 	a.t.Helper()
 	m := &nats.Msg{Subject: subject, Reply: a.NewRespInbox(), Data: body, Header: header}
 	if err := a.PublishMsg(m); err != nil {
-		a.t.Errorf("%s: publish to %s: %v", a.role, subject, err)
-		return
+		a.t.Fatalf("%s: publish to %s: %v", a.role, subject, err)
 	}
 	if !a.refused("publish", subject) {
-		a.t.Errorf("%s: publish to %s was not refused", a.role, subject)
+		a.t.Fatalf("%s: publish to %s was not refused", a.role, subject)
 	}
 }
 

@@ -39,7 +39,8 @@ type Config struct {
 	// file system of Dir.
 	MaxStoreBytes int64
 	// EventsMaxBytes caps the ledger when the first start creates it; zero
-	// means half of MaxStoreBytes. Later starts do not look at it.
+	// means half of what the file system has free then, and at most half of
+	// MaxStoreBytes. Later starts do not look at it.
 	EventsMaxBytes int64
 	// Log gets the log of the server; nil discards it.
 	Log *slog.Logger
@@ -86,15 +87,15 @@ func Start(cfg Config) (*Server, error) {
 
 // startLocked is Start with the lock held.
 func startLocked(cfg Config) (*Server, error) {
+	size, free, err := fileSystemBytes(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
 	if cfg.MaxStoreBytes == 0 {
-		n, err := fileSystemBytes(cfg.Dir)
-		if err != nil {
-			return nil, err
-		}
-		cfg.MaxStoreBytes = n / 10 * 8
+		cfg.MaxStoreBytes = size / 10 * 8
 	}
 	if cfg.EventsMaxBytes == 0 {
-		cfg.EventsMaxBytes = cfg.MaxStoreBytes / 2
+		cfg.EventsMaxBytes = min(cfg.MaxStoreBytes, free) / 2
 	}
 	keys, err := EnsureSeeds(cfg.Dir, Roles()...)
 	if err != nil {
@@ -292,11 +293,13 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// fileSystemBytes is the size of the file system that holds dir.
-func fileSystemBytes(dir string) (int64, error) {
+// fileSystemBytes is the size of the file system that holds dir, and what it
+// has free for us.
+func fileSystemBytes(dir string) (size, free int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("embed: size of the file system of %s: %w", dir, err)
+		return 0, 0, fmt.Errorf("embed: size of the file system of %s: %w", dir, err)
 	}
-	return int64(min(st.Blocks*uint64(st.Bsize), math.MaxInt64)), nil
+	bytes := func(blocks uint64) int64 { return int64(min(blocks*uint64(st.Bsize), math.MaxInt64)) }
+	return bytes(st.Blocks), bytes(st.Bavail), nil
 }

@@ -3,6 +3,8 @@ package embed
 import (
 	"slices"
 	"strings"
+
+	wwstream "watchword.dev/events/stream"
 )
 
 // Role is a kind of credential that an installation has. Each is one nkey.
@@ -30,10 +32,10 @@ func Roles() []Role { return []Role{Pen, Node, Reader, Monitor} }
 
 // The names of the streams and of the bucket of personal keys.
 const (
-	EventsStream = "WATCHWORD_EVENTS"
-	PulseStream  = "WATCHWORD_PULSE"
-	KeysBucket   = "WATCHWORD_KEYS"
-	KeysStream   = "KV_" + KeysBucket
+	EventsStream = wwstream.EventsStream
+	PulseStream  = wwstream.PulseStream
+	KeysBucket   = wwstream.KeysBucket
+	KeysStream   = wwstream.KeysStream
 )
 
 // The accounts of the streams, where nobody can log in, and the system's.
@@ -110,18 +112,18 @@ func (r Role) uses() []use {
 }
 
 // reading is what an ordered consumer and a look-up by sequence need.
-func reading(owner, stream string) []use {
+func reading(owner, name string) []use {
 	u := []use{
-		{call, owner, "$JS.API.STREAM.INFO." + stream, false},
-		{call, owner, "$JS.API.STREAM.MSG.GET." + stream, false},
-		{call, owner, "$JS.API.DIRECT.GET." + stream, true},
-		{call, owner, "$JS.API.DIRECT.GET." + stream + ".>", false},
-		{call, owner, "$JS.API.CONSUMER.CREATE." + stream + ".>", false},
-		{call, owner, "$JS.API.CONSUMER.INFO." + stream + ".*", false},
-		{call, owner, "$JS.API.CONSUMER.DELETE." + stream + ".*", false},
-		{call, owner, "$JS.API.CONSUMER.MSG.NEXT." + stream + ".*", true},
+		{call, owner, "$JS.API.STREAM.INFO." + name, false},
+		{call, owner, "$JS.API.STREAM.MSG.GET." + name, false},
+		{call, owner, "$JS.API.DIRECT.GET." + name, true},
+		{call, owner, "$JS.API.DIRECT.GET." + name + ".>", false},
+		{call, owner, "$JS.API.CONSUMER.CREATE." + name + ".>", false},
+		{call, owner, "$JS.API.CONSUMER.INFO." + name + ".*", false},
+		{call, owner, "$JS.API.CONSUMER.DELETE." + name + ".*", false},
+		{call, owner, "$JS.API.CONSUMER.MSG.NEXT." + name + ".*", true},
 	}
-	if stream == EventsStream {
+	if name == EventsStream {
 		u = append(u, accountInfo(owner))
 	}
 	return u
@@ -151,12 +153,12 @@ func keys() []use {
 }
 
 // creating is what the first start needs of one stream.
-func creating(owner, stream string) []use {
+func creating(owner, name string) []use {
 	u := []use{
-		{call, owner, "$JS.API.STREAM.CREATE." + stream, false},
-		{call, owner, "$JS.API.STREAM.INFO." + stream, false},
+		{call, owner, "$JS.API.STREAM.CREATE." + name, false},
+		{call, owner, "$JS.API.STREAM.INFO." + name, false},
 	}
-	if stream == EventsStream {
+	if name == EventsStream {
 		u = append(u, accountInfo(owner))
 	}
 	return u

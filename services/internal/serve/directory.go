@@ -1,0 +1,54 @@
+package serve
+
+import (
+	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
+	"watchword.dev/events/token"
+	"watchword.dev/projections/directory"
+)
+
+// liveDirectory passes each question to the directory that serves now.
+type liveDirectory struct {
+	*live[*directory.Directory]
+}
+
+func (l liveDirectory) Applied() uint64           { return l.get().Applied() }
+func (l liveDirectory) Position() events.Position { return l.get().Position() }
+
+func (l liveDirectory) Token(id token.ID) (aggregate.Token, bool, error) { return l.get().Token(id) }
+
+func (l liveDirectory) Tokens(q directory.TokenQuery) (directory.TokenPage, error) {
+	return l.get().Tokens(q)
+}
+
+func (l liveDirectory) User(id token.ID) (aggregate.User, bool, error) { return l.get().User(id) }
+
+func (l liveDirectory) UserByEmail(index string) (aggregate.User, bool, error) {
+	return l.get().UserByEmail(index)
+}
+
+func (l liveDirectory) Account(id token.ID) (aggregate.Account, bool, error) {
+	return l.get().Account(id)
+}
+
+func (l liveDirectory) MemberOf(account, user token.ID) (aggregate.Member, bool, error) {
+	return l.get().MemberOf(account, user)
+}
+
+func (l liveDirectory) Memberships(user token.ID) ([]aggregate.Member, error) {
+	return l.get().Memberships(user)
+}
+
+func (l liveDirectory) Enforcer(id token.ID) (aggregate.Enforcer, bool, error) {
+	return l.get().Enforcer(id)
+}
+
+func (l liveDirectory) Enforcers() ([]aggregate.Enforcer, error) { return l.get().Enforcers() }
+
+func (l liveDirectory) Credential(d token.Digest) (aggregate.Credential, bool, error) {
+	return l.get().Credential(d)
+}
+
+func (l liveDirectory) Request(digest string) (aggregate.Request, bool, error) {
+	return l.get().Request(digest)
+}

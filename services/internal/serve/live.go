@@ -1,0 +1,134 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"watchword.dev/events"
+	"watchword.dev/projections/projector"
+)
+
+// retireAfter is how long a replaced generation stays open for those who still
+// hold it: longer than any request may take.
+const retireAfter = time.Minute
+
+// live is a projection that serves while a new generation of it may be built
+// beside it. Whoever asks it calls get for each question.
+type live[P projector.Owned] struct {
+	home   projector.Home
+	open   func(dir string) (P, error)
+	follow func(P, events.Reader, projector.Options) *projector.Runner
+	read   events.Reader
+	o      projector.Options
+	log    *slog.Logger
+
+	current atomic.Pointer[generation[P]]
+
+	mu      sync.Mutex      // one rebuild at a time, and none before run
+	running context.Context // nil before run
+	wg      sync.WaitGroup  // runners and generations that retire
+}
+
+// generation is one store with what feeds it.
+type generation[P projector.Owned] struct {
+	p      P
+	runner *projector.Runner
+	stop   context.CancelFunc
+	done   chan struct{}
+}
+
+// start opens the generation that serves.
+func (l *live[P]) start() error {
+	dir, err := l.home.Current()
+	if err != nil {
+		return err
+	}
+	p, err := l.open(dir)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", dir, err)
+	}
+	l.current.Store(&generation[P]{p: p, runner: l.follow(p, l.read, l.o)})
+	return l.home.Prune()
+}
+
+func (l *live[P]) get() P { return l.current.Load().p }
+
+// Wait returns nil when what get gives has reached seq.
+func (l *live[P]) Wait(ctx context.Context, seq uint64) error {
+	return l.current.Load().runner.Wait(ctx, seq)
+}
+
+func (l *live[P]) status() projector.Status { return l.current.Load().runner.Status() }
+
+// run feeds the projection until ctx ends, and then closes it. A projection
+// that cannot apply something goes on answering at the sequence where it
+// stopped, and /readyz shows it: ending the process would help nobody.
+func (l *live[P]) run(ctx context.Context) error {
+	l.mu.Lock()
+	l.running = ctx
+	l.feed(l.current.Load())
+	l.mu.Unlock()
+	<-ctx.Done()
+	return nil
+}
+
+// feed runs the runner of g in the background. The caller holds mu.
+func (l *live[P]) feed(g *generation[P]) {
+	ctx, stop := context.WithCancel(l.running)
+	g.stop, g.done = stop, make(chan struct{})
+	l.wg.Go(func() {
+		defer close(g.done)
+		if err := g.runner.Run(ctx); ctx.Err() == nil {
+			l.log.Error("a projection has stopped", "projection", g.p.Name(), "error", err)
+		}
+	})
+}
+
+// close waits for the runners and closes what is open. run must have ended.
+func (l *live[P]) close() error {
+	l.wg.Wait()
+	return l.current.Load().p.Close()
+}
+
+// rebuild builds the projection anew from sequence 1 and lets it take over.
+// The old one serves until the new one has caught up with it, so that no
+// answer rests on less than one before.
+func (l *live[P]) rebuild(ctx context.Context, progress func(done, head uint64)) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.running == nil || l.running.Err() != nil {
+		return context.Canceled
+	}
+	p, err := projector.Rebuild(ctx, l.read, l.home, l.open, progress)
+	if err != nil {
+		return err
+	}
+	next := &generation[P]{p: p, runner: l.follow(p, l.read, l.o)}
+	l.feed(next)
+	old := l.current.Load()
+	old.stop()
+	<-old.done
+	if err := next.runner.Wait(ctx, old.p.Position().Seq); err != nil {
+		// CURRENT names the new generation already: it is whole, only
+		// not caught up. It takes over at the next start at the latest.
+		l.log.Error("a rebuilt projection did not catch up", "projection", p.Name(), "error", err)
+	}
+	l.current.Store(next)
+	l.wg.Go(func() {
+		select {
+		case <-l.running.Done():
+		case <-time.After(retireAfter):
+		}
+		if err := old.p.Close(); err != nil {
+			l.log.Warn("close a replaced projection", "projection", p.Name(), "error", err)
+		}
+		if err := l.home.Prune(); err != nil {
+			l.log.Warn("remove a replaced projection", "projection", p.Name(), "error", err)
+		}
+	})
+	return nil
+}

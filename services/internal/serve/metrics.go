@@ -1,0 +1,130 @@
+package serve
+
+import (
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"watchword.dev/events/token"
+	"watchword.dev/projections/projector"
+)
+
+// metrics are the figures of a node. Labels are constants of the program:
+// never an id, never a client's path.
+type metrics struct {
+	registry *prometheus.Registry
+	http     *prometheus.HistogramVec
+	verify   [3][32]prometheus.Counter // by verdict and reason: no look-up on the hot path
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		http: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "watchword_http_request_duration_seconds", Help: "Time to answer a request, by route.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"route", "method", "status"}),
+	}
+	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "watchword_verify_total", Help: "Decisions of the verification index.",
+	}, []string{"verdict", "reason"})
+	for v := range m.verify {
+		for r := range m.verify[v] {
+			if reason := token.Reason(r).String(); v == int(token.VerdictAllow) == (reason == "") {
+				m.verify[v][r] = decisions.WithLabelValues(token.Verdict(v).String(), reason)
+			}
+		}
+	}
+	m.registry.MustRegister(m.http, decisions, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) observeHTTP(route, method string, status int, took time.Duration) {
+	m.http.WithLabelValues(route, method, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+func (m *metrics) observeDecision(_ token.ID, d *token.Decision) {
+	if int(d.Verdict) < len(m.verify) && int(d.Reason) < len(m.verify[0]) {
+		if c := m.verify[d.Verdict][d.Reason]; c != nil {
+			c.Inc()
+		}
+	}
+}
+
+// handler serves /metrics of a node.
+func (m *metrics) handler(n *node) http.Handler {
+	m.registry.MustRegister(nodeCollector{n})
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// nodeCollector reads the figures that the parts of a node keep themselves.
+type nodeCollector struct{ n *node }
+
+var (
+	descSequence = prometheus.NewDesc("watchword_projection_sequence", "Last sequence that a projection has applied.", []string{"projection"}, nil)
+	descLag      = prometheus.NewDesc("watchword_projection_lag_records", "Commits between a projection and the head that it knows.", []string{"projection"}, nil)
+	descStopped  = prometheus.NewDesc("watchword_projection_stopped", "1 when a projection could not apply something and has stopped.", []string{"projection"}, nil)
+	descTokens   = prometheus.NewDesc("watchword_index_tokens", "Tokens in the verification index, revoked ones included.", nil, nil)
+	descMemory   = prometheus.NewDesc("watchword_index_memory_bytes", "Memory of the verification index's tokens.", nil, nil)
+	descDisk     = prometheus.NewDesc("watchword_index_disk_bytes", "Disk space of the verification index.", nil, nil)
+	descPen      = prometheus.NewDesc("watchword_pen_mode", "1 for the mode in which this node's pen is.", []string{"mode"}, nil)
+	descBuild    = prometheus.NewDesc("watchword_build_info", "1, with the version of the binary.", []string{"version", "go"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c nodeCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descSequence, descLag, descStopped, descTokens, descMemory, descDisk, descPen, descBuild} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for _, s := range []projector.Status{c.n.directory.status(), c.n.index.status()} {
+		gauge(descSequence, float64(s.Applied.Seq), s.Name)
+		gauge(descLag, float64(s.Lag()), s.Name)
+		stopped := 0.0
+		if s.Stopped != nil {
+			stopped = 1
+		}
+		gauge(descStopped, stopped, s.Name)
+	}
+	s := c.n.index.get().Stats()
+	gauge(descTokens, float64(s.Tokens))
+	gauge(descMemory, float64(s.MemoryBytes))
+	gauge(descDisk, float64(s.DiskBytes))
+	if c.n.pen != nil {
+		mode, _ := c.n.pen.Mode()
+		gauge(descPen, 1, string(mode))
+	}
+	version, goVersion := buildVersion()
+	gauge(descBuild, 1, version, goVersion)
+}
+
+// buildVersion is what the binary knows of its own making.
+func buildVersion() (version, goVersion string) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown", "unknown"
+	}
+	version = info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			version = s.Value
+		}
+	}
+	if version == "" {
+		version = "devel"
+	}
+	return version, info.GoVersion
+}

@@ -1,0 +1,458 @@
+package serve
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/oklog/run"
+
+	"watchword.dev/events"
+	"watchword.dev/events/stream"
+	"watchword.dev/events/token"
+	"watchword.dev/projections/directory"
+	"watchword.dev/projections/projector"
+	"watchword.dev/projections/verifyindex"
+	"watchword.dev/services/authority"
+	"watchword.dev/services/config"
+	"watchword.dev/services/internal/command"
+	"watchword.dev/services/internal/embed"
+	"watchword.dev/services/internal/keyring"
+)
+
+// commandTimeout bounds a command that goes to another node over NATS.
+const commandTimeout = 10 * time.Second
+
+// node is a running process.
+type node struct {
+	cfg *config.Serve
+	log *slog.Logger
+
+	nats      *natsSide
+	ledger    *stream.Log // for readers
+	keys      *keyring.Keyring
+	opened    events.LogOpened // what the ledger says of itself
+	directory *live[*directory.Directory]
+	index     *live[*verifyindex.Index]
+	pen       *authority.Pen // nil where another node has it
+	authority command.Authority
+
+	listener net.Listener
+	front    *front
+	upkeep   upkeep
+	working  context.Context // of the upkeep; ends with run
+	metrics  *metrics
+	plan     *bootstrap // of a first start that is not complete
+}
+
+// Run serves until ctx ends or something that it cannot do without fails. What
+// a first start has to say goes to announce.
+func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, announce io.Writer) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return err
+	}
+	n := &node{cfg: cfg, log: log, metrics: newMetrics()}
+	if err := n.open(ctx); err != nil {
+		return errors.Join(err, n.close())
+	}
+	err := n.run(ctx, announce)
+	if cerr := n.close(); cerr != nil {
+		err = errors.Join(err, cerr)
+	}
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	log.Info("stopped")
+	return err
+}
+
+// open opens everything, the lowest first, and starts nothing that writes.
+func (n *node) open(ctx context.Context) error {
+	var err error
+	if n.plan, err = n.firstStart(); err != nil {
+		return err
+	}
+	if n.listener, err = net.Listen("tcp", n.cfg.Listen); err != nil {
+		return fmt.Errorf("listen for HTTP: %w", err)
+	}
+	n.front = newFront(n)
+	if n.nats, err = openNATS(n.cfg, n.log); err != nil {
+		return err
+	}
+	reads, err := n.nats.connect(embed.Node, true)
+	if err != nil {
+		return err
+	}
+	if err := n.nats.check(ctx, reads); err != nil {
+		return err
+	}
+	if n.ledger, err = stream.Open(ctx, reads, stream.Config{Log: n.log}); err != nil {
+		return err
+	}
+	if n.keys, err = n.openKeys(ctx); err != nil {
+		return err
+	}
+	if err := n.openProjections(); err != nil {
+		return err
+	}
+	return n.openAuthority(ctx)
+}
+
+// firstStart returns the plan of a first start, nil when there is none. With
+// a NATS cluster only `watchword init` makes one.
+func (n *node) firstStart() (*bootstrap, error) {
+	if n.cfg.NATSURL != "" {
+		return planned(n.cfg)
+	}
+	return plan(n.cfg)
+}
+
+func (n *node) openKeys(ctx context.Context) (*keyring.Keyring, error) {
+	role := embed.Node
+	if n.cfg.Runs(config.RoleAuthority) {
+		role = embed.Pen // erasing a person is the pen's
+	}
+	nc, err := n.nats.connect(role, false)
+	if err != nil {
+		return nil, err
+	}
+	store, err := keyring.NewJetStreamStore(ctx, nc, embed.KeysBucket)
+	if err != nil {
+		return nil, err
+	}
+	var master keyring.Master
+	switch {
+	case n.cfg.Master != "":
+		master, err = keyring.ParseMaster([]byte(string(n.cfg.Master)))
+	case n.plan != nil:
+		master, err = keyring.EnsureMaster(n.cfg.Path(masterFile))
+	default:
+		master, err = keyring.LoadMaster(n.cfg.Path(masterFile))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the master key: %w", err)
+	}
+	return keyring.Open(ctx, store, master)
+}
+
+func (n *node) openProjections() error {
+	n.directory = &live[*directory.Directory]{
+		home: projector.Home{Dir: n.cfg.Path("directory")}, read: n.ledger, log: n.log,
+		open: func(dir string) (*directory.Directory, error) {
+			return directory.Open(directory.Options{Dir: dir, CacheBytes: int64(n.cfg.DirectoryMemory), Log: n.log})
+		},
+		follow: func(d *directory.Directory, r events.Reader, o projector.Options) *projector.Runner {
+			return projector.NewRunner(r, d, o)
+		},
+	}
+	n.index = &live[*verifyindex.Index]{
+		home: projector.Home{Dir: n.cfg.Path("verifyindex")}, read: n.ledger, log: n.log,
+		open: func(dir string) (*verifyindex.Index, error) {
+			return verifyindex.Open(verifyindex.Options{
+				Dir: dir, MemoryBytes: int64(n.cfg.IndexMemory), Log: n.log,
+				Bounds: verifyindex.Bounds{Read: n.cfg.StaleRead, Write: n.cfg.StaleWrite, Admin: n.cfg.StaleAdmin},
+			})
+		},
+		follow: (*verifyindex.Index).Follow,
+	}
+	return errors.Join(n.directory.start(), n.index.start())
+}
+
+// openAuthority opens the pen, or the way to it.
+func (n *node) openAuthority(ctx context.Context) error {
+	if !n.cfg.Runs(config.RoleAuthority) {
+		nc, err := n.nats.connect(embed.Node, false)
+		if err != nil {
+			return err
+		}
+		n.authority = authority.NewRemote(nc, commandTimeout)
+		return nil
+	}
+	nc, err := n.nats.connect(embed.Pen, false)
+	if err != nil {
+		return err
+	}
+	ledger, err := stream.Open(ctx, nc, stream.Config{Log: n.log})
+	if err != nil {
+		return err
+	}
+	cfg := authority.Config{
+		Log: ledger, Pulses: ledger, Past: liveDirectory{n.directory}, Key: n.keys.PulseKey(),
+		Node: n.name(), Sole: n.cfg.NATSURL == "", Logger: n.log,
+	}
+	if n.plan != nil {
+		cfg.Installation = n.plan.Installation
+		cfg.Genesis = &events.LogOpened{
+			Installation: n.plan.Installation, Brand: n.plan.Brand,
+			PulseKey: n.keys.PulseKey().Public().(ed25519.PublicKey),
+		}
+	} else {
+		first, err := n.genesis(ctx)
+		if err != nil {
+			return err
+		}
+		cfg.Installation = first.Installation
+	}
+	if n.pen, err = authority.New(cfg); err != nil {
+		return err
+	}
+	if n.cfg.NATSURL == "" {
+		n.authority = n.pen
+	} else {
+		// Another node may have the pen: the way over NATS finds it
+		// wherever it is, and the own pen is asked first.
+		n.authority = penOrRemote{n.pen, authority.NewRemote(nc, commandTimeout)}
+	}
+	return nil
+}
+
+// genesis reads the first event of the ledger.
+func (n *node) genesis(ctx context.Context) (events.LogOpened, error) {
+	var first events.LogOpened
+	read := errors.New("read")
+	head, err := n.ledger.Head(ctx)
+	if err != nil {
+		return first, err
+	}
+	if head == 0 {
+		return first, errors.New("the ledger is empty, but this is not a first start: see `watchword init --help`")
+	}
+	err = n.ledger.Read(ctx, events.Position{}, func(c events.Commit) error {
+		opened, ok := c.Records[0].Data.(*events.LogOpened)
+		if !ok {
+			return fmt.Errorf("the first event of the ledger is a %s", c.Records[0].Name)
+		}
+		first = *opened
+		return read
+	})
+	if errors.Is(err, read) {
+		err = nil
+	}
+	return first, err
+}
+
+func (n *node) name() string {
+	if n.cfg.Node != "" {
+		return n.cfg.Node
+	}
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		return "watchword"
+	}
+	return host
+}
+
+// run starts the actors and ends when one of them does.
+func (n *node) run(ctx context.Context, announce io.Writer) error {
+	var g run.Group
+	var stopUpkeep context.CancelFunc
+	n.working, stopUpkeep = context.WithCancel(context.WithoutCancel(ctx))
+	defer n.upkeep.wg.Wait()
+	defer stopUpkeep()
+	actor := func(f func(context.Context) error) {
+		ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+		g.Add(func() error { return f(ctx) }, func(error) { stop() })
+	}
+	// Interrupts come in this order: first HTTP drains while all below it
+	// still works, then the pen is handed over, then the readers end.
+	g.Add(func() error {
+		<-ctx.Done()
+		return ctx.Err()
+	}, func(error) {})
+	n.front.add(&g)
+	actor(func(ctx context.Context) error { return n.prepare(ctx, announce) })
+	if n.pen != nil {
+		actor(n.pen.Run)
+		if n.cfg.NATSURL != "" {
+			actor(n.servePen)
+		}
+	}
+	actor(n.watchPulses)
+	actor(n.directory.run)
+	actor(n.index.run)
+	return g.Run()
+}
+
+// servePen answers the commands of other nodes.
+func (n *node) servePen(ctx context.Context) error {
+	nc, err := n.nats.connect(embed.Pen, false)
+	if err != nil {
+		return err
+	}
+	return authority.Serve(ctx, nc, n.pen)
+}
+
+// watchPulses tells the index how fresh it is. The key of the pulses stands in
+// the first event, so an index that has applied nothing has no use for them.
+func (n *node) watchPulses(ctx context.Context) error {
+	nc, err := n.nats.connect(embed.Node, false)
+	if err != nil {
+		return err
+	}
+	pulses, err := stream.Open(ctx, nc, stream.Config{Log: n.log})
+	if err != nil {
+		return err
+	}
+	key := n.keys.PulseKey().Public().(ed25519.PublicKey)
+	return pulses.WatchPulses(ctx, func(b []byte, _ uint64) {
+		p, err := events.OpenPulse(b, key)
+		if err != nil {
+			n.log.Warn("a pulse that the pen has not signed", "error", err)
+			return
+		}
+		n.index.get().Observe(p, time.Now())
+	})
+}
+
+// prepare completes a first start, waits until this node can answer, and opens
+// the doors.
+func (n *node) prepare(ctx context.Context, announce io.Writer) error {
+	if n.plan != nil && n.pen != nil {
+		if err := n.pen.Await(ctx, authority.Active); err != nil {
+			return err
+		}
+		if err := n.plan.carryOut(ctx, n.pen, n.keys); err != nil {
+			return err
+		}
+	}
+	if err := n.caughtUp(ctx); err != nil {
+		return err
+	}
+	info := n.index.get().Info()
+	if info == nil {
+		return errors.New("the ledger does not begin with log.opened")
+	}
+	if !n.keys.PulseKey().Public().(ed25519.PublicKey).Equal(ed25519.PublicKey(info.PulseKey)) {
+		return errors.New("the master key is not the one with which this ledger was opened")
+	}
+	n.opened = *info
+	if err := n.front.serveAll(); err != nil {
+		return err
+	}
+	url, seed := n.nats.forReaders()
+	if err := writeAdmin(n.cfg, n.plan, admin{BaseURL: n.baseURL(), NATSURL: url, NATSSeedFile: seed}, announce); err != nil {
+		return err
+	}
+	n.log.Info("ready", "http", n.baseURL(), "nats", url, "sequence", n.index.get().Sequence(), "roles", strings.Join(n.cfg.Roles, ","))
+	<-ctx.Done()
+	return nil
+}
+
+// caughtUp waits until both projections have reached the head of the ledger
+// and the index knows how fresh it is.
+func (n *node) caughtUp(ctx context.Context) error {
+	report := time.NewTicker(5 * time.Second)
+	defer report.Stop()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-report.C:
+				n.log.Info("catching up", "directory", n.directory.status().Applied.Seq, "verifyindex", n.index.status().Applied.Seq, "head", n.index.status().Head)
+			}
+		}
+	}()
+	for {
+		head, err := n.ledger.Head(ctx)
+		if err == nil && head > 0 {
+			if err := n.directory.Wait(ctx, head); err != nil {
+				return fmt.Errorf("the directory: %w", err)
+			}
+			if err := n.index.Wait(ctx, head); err != nil {
+				return fmt.Errorf("the verification index: %w", err)
+			}
+			return n.awaitPulse(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// awaitPulse waits until the pen, wherever it is, says where the head is. A
+// node that is cut off from the pen opens all the same after a while: its
+// verifications say how old they are.
+func (n *node) awaitPulse(ctx context.Context) error {
+	const patience = 10 * time.Second
+	limit, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		if _, err := n.authority.Head(limit); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-limit.Done():
+			n.log.Warn("no pen answers; management is unavailable until one does")
+			return nil
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// baseURL is under which clients reach this node.
+func (n *node) baseURL() string {
+	if n.cfg.BaseURL != "" {
+		return strings.TrimRight(n.cfg.BaseURL, "/")
+	}
+	return "http://" + n.listener.Addr().String()
+}
+
+// format is the form of this installation's secrets.
+func (n *node) format() token.Format { return token.Format{Brand: n.opened.Brand} }
+
+// close closes what open has opened, the highest first.
+func (n *node) close() error {
+	var errs []error
+	if n.listener != nil {
+		n.listener.Close() // also closed by the HTTP server
+	}
+	if n.directory != nil && n.directory.current.Load() != nil {
+		errs = append(errs, n.directory.close())
+	}
+	if n.index != nil && n.index.current.Load() != nil {
+		errs = append(errs, n.index.close())
+	}
+	if n.nats != nil {
+		n.nats.close()
+	}
+	return errors.Join(errs...)
+}
+
+// penOrRemote asks the own pen while it writes, and whoever writes otherwise.
+type penOrRemote struct {
+	pen    *authority.Pen
+	remote command.Authority
+}
+
+// Do implements command.Authority.
+func (a penOrRemote) Do(ctx context.Context, by command.Caller, cmd command.Command) (command.Result, error) {
+	if mode, _ := a.pen.Mode(); mode == authority.Active {
+		return a.pen.Do(ctx, by, cmd)
+	}
+	return a.remote.Do(ctx, by, cmd)
+}
+
+// Head implements command.Authority.
+func (a penOrRemote) Head(ctx context.Context) (uint64, error) {
+	if mode, _ := a.pen.Mode(); mode == authority.Active {
+		return a.pen.Head(ctx)
+	}
+	return a.remote.Head(ctx)
+}
+
+var _ command.Authority = penOrRemote{}
