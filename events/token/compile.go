@@ -128,9 +128,8 @@ func appendPolicy(b []byte, p *resolvedPolicy) []byte {
 	if p.deny {
 		effect = effectDeny
 	}
-	groups := slices.Clone(p.groups)
-	slices.Sort(groups)
-	groups = slices.Compact(groups)
+	slices.Sort(p.groups) // the resolved grant is ours and is not used again
+	groups := slices.Compact(p.groups)
 	words := 0
 	for i, g := range groups {
 		if i == 0 || g/64 != groups[i-1]/64 {

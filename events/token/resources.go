@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -68,7 +69,16 @@ func ParseResources(raw jsontext.Value, cat *catalogue.Catalogue) ([]Matcher, er
 // parseResources is ParseResources with another bound. For a stored grant it
 // also takes types that the catalogue has dropped since.
 func parseResources(raw jsontext.Value, cat *catalogue.Catalogue, most int, stored bool) ([]Matcher, error) {
-	p := resourceParser{dec: jsontext.NewDecoder(bytes.NewReader(raw)), cat: cat, most: most, stored: stored}
+	p := resourceParser{cat: cat, most: most, stored: stored}
+	if p.plain(string(raw)) {
+		return p.out, nil
+	}
+	return p.any(raw)
+}
+
+// any reads every form of JSON and tells what is wrong with it.
+func (p *resourceParser) any(raw jsontext.Value) ([]Matcher, error) {
+	p.out, p.dec = nil, jsontext.NewDecoder(bytes.NewReader(raw))
 	if err := p.object(nil); err != nil {
 		return nil, err
 	}
@@ -79,7 +89,7 @@ func parseResources(raw jsontext.Value, cat *catalogue.Catalogue, most int, stor
 }
 
 type resourceParser struct {
-	dec    *jsontext.Decoder // refuses duplicate names and bad UTF-8 by itself
+	dec    *jsontext.Decoder // refuses duplicate names and bad UTF-8 by itself; only for any
 	cat    *catalogue.Catalogue
 	most   int
 	stored bool
@@ -119,7 +129,11 @@ func (p *resourceParser) key() (Selector, error) {
 	if err != nil || tok.Kind() != jsontext.KindString {
 		return Selector{}, errResourcesForm
 	}
-	s := tok.String()
+	return p.selector(tok.String())
+}
+
+// selector resolves one key.
+func (p *resourceParser) selector(s string) (Selector, error) {
 	if len(s) > maxKey {
 		return Selector{}, errResourcesLength
 	}
@@ -173,6 +187,70 @@ func (p *resourceParser) value(outer *Selector, key Selector) error {
 		return errResourcesForm
 	}
 	return errResourcesValue
+}
+
+// mostPlain is how many entries are compared pairwise to find a double one.
+const mostPlain = 8
+
+// plain reads the text that nearly every stored grant has: no white space, no
+// escapes, few entries. A projection compiles every grant in the ledger, and
+// this is several times as fast as a JSON decoder. It gives up on everything
+// else, right or wrong, and leaves the answer to any.
+func (p *resourceParser) plain(s string) bool {
+	rest, ok := p.plainObject(s, nil)
+	if !ok || rest != "" {
+		return false
+	}
+	for i, m := range p.out {
+		if slices.Contains(p.out[:i], m) {
+			return false
+		}
+		// An outer key may stand again only where its object goes on.
+		if m.Nested && i > 0 && p.out[i-1].Outer != m.Outer &&
+			slices.ContainsFunc(p.out[:i], func(o Matcher) bool { return o.Outer == m.Outer }) {
+			return false
+		}
+	}
+	return true
+}
+
+// plainObject reads one object off s and returns the rest.
+func (p *resourceParser) plainObject(s string, outer *Selector) (string, bool) {
+	s, ok := strings.CutPrefix(s, `{`)
+	for ok {
+		var key string
+		if s, ok = strings.CutPrefix(s, `"`); !ok {
+			return "", false
+		}
+		if key, s, ok = strings.Cut(s, `":`); !ok {
+			return "", false
+		}
+		sel, err := p.selector(key) // which lets neither quotes nor escapes through
+		if err != nil {
+			return "", false
+		}
+		if after, star := strings.CutPrefix(s, `"*"`); star {
+			s = after
+			m := Matcher{Inner: sel}
+			if outer != nil {
+				m.Nested, m.Outer = true, *outer
+			}
+			if len(p.out) == min(p.most, mostPlain) || len(p.out) > 0 && p.out[0].Nested != m.Nested ||
+				outer != nil && !p.stored && !p.cat.Below(sel.Type, outer.Type) {
+				return "", false
+			}
+			p.out = append(p.out, m)
+		} else if outer != nil || len(p.out) > 0 && p.out[len(p.out)-1].Nested && p.out[len(p.out)-1].Outer == sel {
+			return "", false
+		} else if s, ok = p.plainObject(s, &sel); !ok {
+			return "", false
+		}
+		if after, end := strings.CutPrefix(s, `}`); end {
+			return after, true
+		}
+		s, ok = strings.CutPrefix(s, `,`)
+	}
+	return "", false
 }
 
 // Key returns the selector as it is written in a policy's resources.

@@ -45,6 +45,8 @@ func TestParseResources(t *testing.T) {
 		{"empty nesting", `{"w.account.a1":{}}`, "", errResourcesEmpty},
 		{"twice", `{"w.account.a1":"*","w.account.a1":"*"}`, "", errResourcesDup},
 		{"twice by escape", `{"w.account.a1":"*","w.account.a\u0031":"*"}`, "", errResourcesDup},
+		{"outer twice", `{"w.account.a1":{"w.account.zone.z":"*"},"w.account.a2":{"w.account.zone.z":"*"},"w.account.a1":{"w.account.zone.y":"*"}}`, "", errResourcesDup},
+		{"outer twice in a row", `{"w.account.a1":{"w.account.zone.z":"*"},"w.account.a1":{"w.account.zone.y":"*"}}`, "", errResourcesDup},
 		{"twice nested", `{"w.account.a1":{"w.account.zone.z":"*","w.account.zone.z":"*"}}`, "", errResourcesDup},
 		{"flat then nested", `{"w.account.a1":"*","w.account.a2":{"w.account.zone.z":"*"}}`, "", errResourcesMixed},
 		{"nested then flat", `{"w.account.a2":{"w.account.zone.z":"*"},"w.account.a1":"*"}`, "", errResourcesMixed},
@@ -129,6 +131,11 @@ func TestNormalizeResources(t *testing.T) {
 func FuzzResources(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw string) {
 		ms, err := ParseResources(jsontext.Value(raw), world)
+		// Both ways of reading say the same.
+		other := resourceParser{cat: world, most: DefaultLimits.ResourcesPerPolicy}
+		if slow, slowErr := other.any(jsontext.Value(raw)); slowErr != err || cmp.Diff(ms, slow) != "" {
+			t.Fatalf("%q: the plain way gives %v, %v, the other one %v, %v", raw, ms, err, slow, slowErr)
+		}
 		if err != nil {
 			if ms != nil || len(err.Error()) > 100 {
 				t.Fatalf("refused with %v and %v", ms, err)

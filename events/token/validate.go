@@ -74,8 +74,9 @@ func resolve(g Grant, cat *catalogue.Catalogue, limits Limits, stored bool) (*re
 	}
 	left := limits.Resources
 	for i, p := range g.Policies {
-		rp, err := resolvePolicy(p, cat, limits, stored, fmt.Sprintf("/policies/%d", i))
+		rp, err := resolvePolicy(p, cat, limits, stored)
 		if err != nil {
+			err.Pointer = fmt.Sprintf("/policies/%d%s", i, err.Pointer)
 			return nil, err
 		}
 		if left -= len(rp.matchers); left < 0 {
@@ -93,10 +94,11 @@ func resolve(g Grant, cat *catalogue.Catalogue, limits Limits, stored bool) (*re
 	return r, nil
 }
 
-func resolvePolicy(p Policy, cat *catalogue.Catalogue, limits Limits, stored bool, at string) (resolvedPolicy, error) {
+// resolvePolicy returns an error whose pointer is into p.
+func resolvePolicy(p Policy, cat *catalogue.Catalogue, limits Limits, stored bool) (resolvedPolicy, *GrantError) {
 	rp := resolvedPolicy{id: p.ID, deny: p.Effect == EffectDeny}
 	if p.Effect != EffectAllow && p.Effect != EffectDeny {
-		return rp, &GrantError{Kind: Invalid, Pointer: at + "/effect", Text: "effect must be allow or deny"}
+		return rp, &GrantError{Kind: Invalid, Pointer: "/effect", Text: "effect must be allow or deny"}
 	}
 	matchers, err := parseResources(p.Resources, cat, limits.ResourcesPerPolicy, stored)
 	if err != nil {
@@ -104,31 +106,31 @@ func resolvePolicy(p Policy, cat *catalogue.Catalogue, limits Limits, stored boo
 		if errors.Is(err, errResourcesMany) {
 			kind = TooMany
 		}
-		return rp, &GrantError{Kind: kind, Pointer: at + "/resources", Text: err.Error()}
+		return rp, &GrantError{Kind: kind, Pointer: "/resources", Text: err.Error()}
 	}
 	rp.matchers = matchers
 	var types uint64
 	for _, m := range matchers {
 		types |= 1 << m.Inner.Type
 	}
-	at += "/permission_groups"
 	switch {
 	case len(p.Groups) == 0:
-		return rp, &GrantError{Kind: Invalid, Pointer: at, Text: "at least one permission group is needed"}
+		return rp, &GrantError{Kind: Invalid, Pointer: "/permission_groups", Text: "at least one permission group is needed"}
 	case len(p.Groups) > limits.GroupsPerPolicy:
-		return rp, &GrantError{Kind: TooMany, Pointer: at, Text: fmt.Sprintf("at most %d permission groups are allowed in a policy", limits.GroupsPerPolicy)}
+		return rp, &GrantError{Kind: TooMany, Pointer: "/permission_groups", Text: fmt.Sprintf("at most %d permission groups are allowed in a policy", limits.GroupsPerPolicy)}
 	}
+	rp.groups = make([]catalogue.GroupNumber, 0, len(p.Groups))
 	for i, ref := range p.Groups {
 		n, ok := cat.GroupNumber(ref.ID)
 		if !ok && stored {
 			n, ok = cat.FormerGroupNumber(ref.ID)
 		}
 		if !ok {
-			return rp, &GrantError{Kind: UnknownGroup, Pointer: fmt.Sprintf("%s/%d/id", at, i), Text: "there is no such permission group"}
+			return rp, &GrantError{Kind: UnknownGroup, Pointer: fmt.Sprintf("/permission_groups/%d/id", i), Text: "there is no such permission group"}
 		}
 		if !stored && cat.Scopes(n)&types == 0 {
 			return rp, &GrantError{
-				Kind: WrongScope, Pointer: fmt.Sprintf("%s/%d", at, i), Group: ref.ID,
+				Kind: WrongScope, Pointer: fmt.Sprintf("/permission_groups/%d", i), Group: ref.ID,
 				Text: "the permission group applies to none of the policy's resources",
 			}
 		}
