@@ -260,10 +260,7 @@ func (s *Service) do(x *web.Exchange, by command.Caller, cmd command.Command) (c
 	defer cancel()
 	r, err := s.Authority.Do(ctx, by, cmd)
 	if err != nil {
-		if _, ok := errors.AsType[*fault.Error](err); !ok && ctx.Err() != nil {
-			err = fault.Wrap(fault.OutcomeUnknown, err)
-		}
-		return r, err
+		return r, outcome(err)
 	}
 	if r.Token == nil && r.Enforcer == nil {
 		// The form of the answer depends on it.
@@ -272,6 +269,17 @@ func (s *Service) do(x *web.Exchange, by command.Caller, cmd command.Command) (c
 	x.Sequence(r.Seq)
 	s.settle(x.Context(), r.Seq)
 	return r, nil
+}
+
+// outcome returns the fault with which the authority answered a command. When
+// there was no answer, nobody knows whether the command was accepted.
+func outcome(err error) error {
+	_, whole := errors.AsType[*fault.Error](err)
+	_, bare := errors.AsType[fault.Code](err)
+	if whole || bare {
+		return err
+	}
+	return fault.Wrap(fault.OutcomeUnknown, err)
 }
 
 func (s *Service) settle(ctx context.Context, seq uint64) {
