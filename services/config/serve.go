@@ -34,7 +34,7 @@ type Serve struct {
 	NATSURL      string `key:"nats-url" doc:"NATS cluster to use instead of the embedded server, comma-separated URLs."`
 	NATSSeedDir  string `key:"nats-seed-dir" doc:"Directory with <role>.seed of NATS. Empty: nats in the data directory."`
 	NATSSeedFile string `key:"nats-seed-file" doc:"One seed in place of nats-seed-dir, for a process that needs one NATS credential."`
-	EventsMax    Bytes  `key:"events-max-bytes" default:"0" doc:"Cap of the ledger, set when the first start creates it; at the cap it refuses appends. 0: 40 % of the disk."`
+	EventsMax    Bytes  `key:"events-max-bytes" default:"0" doc:"Cap of the ledger, set when the first start creates it; at the cap it refuses appends. 0: half of what the disk has free then."`
 	StoreMax     Bytes  `key:"nats-max-bytes" default:"0" doc:"Cap of all that the embedded NATS server stores. 0: 80 % of the disk."`
 
 	// Who is who.

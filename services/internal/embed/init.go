@@ -107,6 +107,9 @@ func createOnce(cfg Config, keys map[Role]nkeys.KeyPair) error {
 // already must be empty and as wanted, so that an interrupted first start can
 // be completed and a ledger in use cannot be taken for a new one.
 func Create(ctx context.Context, nc *nats.Conn, want Streams) error {
+	if want.EventsMaxBytes <= 0 || want.Replicas <= 0 {
+		return errors.New("embed: the ledger needs a number of replicas, and a cap (--events-max-bytes) below the size of the disks")
+	}
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return fmt.Errorf("embed: %w", err)
