@@ -14,6 +14,7 @@ import (
 
 	"watchword.dev/events/token"
 	"watchword.dev/services/config"
+	"watchword.dev/services/internal/cli"
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/durable"
 	"watchword.dev/services/internal/keyring"
@@ -126,23 +127,11 @@ func (p *bootstrap) carryOut(ctx context.Context, a command.Authority, keys *key
 // superAdministrator is the role of those who may do everything in an account.
 const superAdministrator = "Super Administrator"
 
-// admin is admin.json: what a newcomer needs to begin.
-type admin struct {
-	Email        string `json:"email"`
-	UserID       string `json:"user_id"`
-	APIKey       string `json:"api_key"`
-	AccountID    string `json:"account_id"`
-	EnforcerKey  string `json:"enforcer_key"`
-	BaseURL      string `json:"base_url"`
-	NATSURL      string `json:"nats_url,omitzero"`
-	NATSSeedFile string `json:"nats_seed_file,omitzero"`
-}
-
 // writeAdmin writes admin.json at the end of a first start, and at later ones
 // when an address in it has changed. It does nothing where there is none.
-func writeAdmin(cfg *config.Serve, p *bootstrap, where admin, announce io.Writer) error {
+func writeAdmin(cfg *config.Serve, p *bootstrap, where cli.Admin, announce io.Writer) error {
 	path := cfg.Path(adminFile)
-	var a admin
+	var a cli.Admin
 	b, err := durable.ReadPrivate(path)
 	switch {
 	case err == nil:
@@ -180,7 +169,7 @@ func writeAdmin(cfg *config.Serve, p *bootstrap, where admin, announce io.Writer
 }
 
 // announceAdmin shows the credentials of a new installation, this once.
-func announceAdmin(w io.Writer, path string, a admin) {
+func announceAdmin(w io.Writer, path string, a cli.Admin) {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}

@@ -25,6 +25,9 @@ type live[P projector.Owned] struct {
 	read   events.Reader
 	o      projector.Options
 	log    *slog.Logger
+	// adopt, if not nil, tells a new generation what it cannot read from the
+	// ledger, right before it serves.
+	adopt func(P)
 
 	current atomic.Pointer[generation[P]]
 
@@ -116,6 +119,9 @@ func (l *live[P]) rebuild(ctx context.Context, progress func(done, head uint64))
 		// CURRENT names the new generation already: it is whole, only
 		// not caught up. It takes over at the next start at the latest.
 		l.log.Error("a rebuilt projection did not catch up", "projection", p.Name(), "error", err)
+	}
+	if l.adopt != nil {
+		l.adopt(p)
 	}
 	l.current.Store(next)
 	l.wg.Go(func() {

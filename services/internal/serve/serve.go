@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/run"
@@ -22,6 +23,7 @@ import (
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/authority"
 	"watchword.dev/services/config"
+	"watchword.dev/services/internal/cli"
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/embed"
 	"watchword.dev/services/internal/keyring"
@@ -48,8 +50,16 @@ type node struct {
 	front    *front
 	upkeep   upkeep
 	working  context.Context // of the upkeep; ends with run
+	feeding  projector.Options
+	heard    atomic.Pointer[heard] // the newest pulse
 	metrics  *metrics
 	plan     *bootstrap // of a first start that is not complete
+}
+
+// heard is a pulse and when it arrived.
+type heard struct {
+	pulse events.Pulse
+	at    time.Time
 }
 
 // Run serves until ctx ends or something that it cannot do without fails. What
@@ -62,6 +72,11 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, announce io.W
 		return err
 	}
 	n := &node{cfg: cfg, log: log, metrics: newMetrics()}
+	return n.serve(ctx, announce)
+}
+
+// serve opens, runs and closes the node.
+func (n *node) serve(ctx context.Context, announce io.Writer) error {
 	if err := n.open(ctx); err != nil {
 		return errors.Join(err, n.close())
 	}
@@ -72,7 +87,7 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, announce io.W
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	log.Info("stopped")
+	n.log.Info("stopped")
 	return err
 }
 
@@ -147,7 +162,7 @@ func (n *node) openKeys(ctx context.Context) (*keyring.Keyring, error) {
 
 func (n *node) openProjections() error {
 	n.directory = &live[*directory.Directory]{
-		home: projector.Home{Dir: n.cfg.Path("directory")}, read: n.ledger, log: n.log,
+		home: projector.Home{Dir: n.cfg.Path(directory.Name)}, read: n.ledger, log: n.log, o: n.feeding,
 		open: func(dir string) (*directory.Directory, error) {
 			return directory.Open(directory.Options{Dir: dir, CacheBytes: int64(n.cfg.DirectoryMemory), Log: n.log})
 		},
@@ -156,7 +171,7 @@ func (n *node) openProjections() error {
 		},
 	}
 	n.index = &live[*verifyindex.Index]{
-		home: projector.Home{Dir: n.cfg.Path("verifyindex")}, read: n.ledger, log: n.log,
+		home: projector.Home{Dir: n.cfg.Path(verifyindex.Name)}, read: n.ledger, log: n.log, o: n.feeding,
 		open: func(dir string) (*verifyindex.Index, error) {
 			return verifyindex.Open(verifyindex.Options{
 				Dir: dir, MemoryBytes: int64(n.cfg.IndexMemory), Log: n.log,
@@ -164,6 +179,11 @@ func (n *node) openProjections() error {
 			})
 		},
 		follow: (*verifyindex.Index).Follow,
+		adopt: func(x *verifyindex.Index) {
+			if h := n.heard.Load(); h != nil {
+				x.Observe(h.pulse, h.at)
+			}
+		},
 	}
 	return errors.Join(n.directory.start(), n.index.start())
 }
@@ -211,7 +231,11 @@ func (n *node) openAuthority(ctx context.Context) error {
 	} else {
 		// Another node may have the pen: the way over NATS finds it
 		// wherever it is, and the own pen is asked first.
-		n.authority = penOrRemote{n.pen, authority.NewRemote(nc, commandTimeout)}
+		asks, err := n.nats.connect(embed.Node, false)
+		if err != nil {
+			return err
+		}
+		n.authority = penOrRemote{n.pen, authority.NewRemote(asks, commandTimeout)}
 	}
 	return nil
 }
@@ -310,7 +334,9 @@ func (n *node) watchPulses(ctx context.Context) error {
 			n.log.Warn("a pulse that the pen has not signed", "error", err)
 			return
 		}
-		n.index.get().Observe(p, time.Now())
+		h := &heard{p, time.Now()}
+		n.heard.Store(h)
+		n.index.get().Observe(h.pulse, h.at)
 	})
 }
 
@@ -340,7 +366,7 @@ func (n *node) prepare(ctx context.Context, announce io.Writer) error {
 		return err
 	}
 	url, seed := n.nats.forReaders()
-	if err := writeAdmin(n.cfg, n.plan, admin{BaseURL: n.baseURL(), NATSURL: url, NATSSeedFile: seed}, announce); err != nil {
+	if err := writeAdmin(n.cfg, n.plan, cli.Admin{BaseURL: n.baseURL(), NATSURL: url, NATSSeedFile: seed}, announce); err != nil {
 		return err
 	}
 	n.log.Info("ready", "http", n.baseURL(), "nats", url, "sequence", n.index.get().Sequence(), "roles", strings.Join(n.cfg.Roles, ","))
@@ -390,7 +416,7 @@ func (n *node) awaitPulse(ctx context.Context) error {
 	limit, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		if _, err := n.authority.Head(limit); err == nil {
+		if _, err := n.authority.Head(limit); err == nil && n.heard.Load() != nil {
 			return nil
 		}
 		select {
