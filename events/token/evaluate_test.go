@@ -153,9 +153,6 @@ func FuzzEvaluate(f *testing.F) {
 		if err != nil {
 			t.Fatalf("valid grant does not normalize: %v", err)
 		}
-		if g.Validate(world, DefaultLimits) != nil {
-			return // two instants within one millisecond became one
-		}
 		r := Request{Permission: permission, Resource: strings.Fields(chain), Time: time.Unix(seconds, 0)}
 		if a, err := netip.ParseAddr(address); err == nil {
 			r.Address = a

@@ -33,14 +33,26 @@ var DefaultLimits = Limits{
 	Addresses:          500,
 }
 
-// Times beyond these cannot be counted in nanoseconds in the compiled form.
+// within returns the smaller of each limit.
+func (l Limits) within(m Limits) Limits {
+	return Limits{
+		Policies:           min(l.Policies, m.Policies),
+		GroupsPerPolicy:    min(l.GroupsPerPolicy, m.GroupsPerPolicy),
+		ResourcesPerPolicy: min(l.ResourcesPerPolicy, m.ResourcesPerPolicy),
+		Resources:          min(l.Resources, m.Resources),
+		Addresses:          min(l.Addresses, m.Addresses),
+	}
+}
+
+// Times beyond these are not counted in the compiled form, in which a time is
+// nanoseconds in 64 bits and zero is no time.
 var (
-	earliest = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
+	earliest = time.Date(1970, 1, 2, 0, 0, 0, 0, time.UTC)
 	latest   = time.Date(2262, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
 // Validate reports whether a token can be given this grant. The error is a
-// *GrantError.
+// *GrantError. Limits beyond those of the compiled form do not widen it.
 func (g Grant) Validate(cat *catalogue.Catalogue, limits Limits) error {
 	if len(g.Policies) == 0 {
 		return &GrantError{Kind: Invalid, Pointer: "/policies", Text: "at least one policy is needed"}
@@ -68,7 +80,8 @@ type resolvedPolicy struct {
 // was valid when it was stored, so it may name what the catalogue has dropped
 // or narrowed since; that simply applies to nothing.
 func resolve(g Grant, cat *catalogue.Catalogue, limits Limits, stored bool) (*resolved, error) {
-	r := &resolved{policies: make([]resolvedPolicy, 0, len(g.Policies))}
+	limits = limits.within(formatLimits)
+	r := &resolved{policies: make([]resolvedPolicy, 0, min(len(g.Policies), limits.Policies))}
 	if len(g.Policies) > limits.Policies {
 		return nil, &GrantError{Kind: TooMany, Pointer: "/policies", Text: fmt.Sprintf("at most %d policies are allowed", limits.Policies)}
 	}
@@ -84,7 +97,7 @@ func resolve(g Grant, cat *catalogue.Catalogue, limits Limits, stored bool) (*re
 		}
 		r.policies = append(r.policies, rp)
 	}
-	if err := r.resolveValidity(g); err != nil {
+	if err := r.resolveValidity(g, stored); err != nil {
 		return nil, err
 	}
 	var err error
@@ -139,21 +152,27 @@ func resolvePolicy(p Policy, cat *catalogue.Catalogue, limits Limits, stored boo
 	return rp, nil
 }
 
-func (r *resolved) resolveValidity(g Grant) error {
+// resolveValidity refuses nothing in a stored grant: cut to milliseconds, its
+// times may have become equal, and then it is never valid.
+func (r *resolved) resolveValidity(g Grant, stored bool) error {
 	for _, b := range []struct {
 		at  string
 		t   time.Time
 		out *int64
 	}{{"/not_before", g.NotBefore, &r.notBefore}, {"/expires_on", g.ExpiresOn, &r.expiresOn}} {
-		if b.t.IsZero() {
-			continue
-		}
-		if !b.t.After(earliest) || !b.t.Before(latest) {
+		switch {
+		case b.t.IsZero():
+		case !b.t.Before(earliest) && b.t.Before(latest):
+			*b.out = b.t.UnixNano()
+		case !stored:
 			return &GrantError{Kind: Invalid, Pointer: b.at, Text: "time is out of range"}
+		case b.t.Before(latest):
+			*b.out = 1
+		default:
+			*b.out = latest.UnixNano()
 		}
-		*b.out = b.t.UnixNano()
 	}
-	if r.notBefore != 0 && r.expiresOn != 0 && r.expiresOn <= r.notBefore {
+	if !stored && r.notBefore != 0 && r.expiresOn != 0 && r.expiresOn <= r.notBefore {
 		return &GrantError{Kind: Invalid, Pointer: "/expires_on", Text: "expires_on must be after not_before"}
 	}
 	return nil

@@ -69,7 +69,7 @@ func TestValidate(t *testing.T) {
 			}
 		}, "/policies", TooMany},
 		{"ends as it begins", func(g *Grant) { g.ExpiresOn = g.NotBefore }, "/expires_on", Invalid},
-		{"long ago", func(g *Grant) { g.NotBefore = time.Unix(-1, 0) }, "/not_before", Invalid},
+		{"long ago", func(g *Grant) { g.NotBefore = earliest.Add(-1) }, "/not_before", Invalid},
 		{"far away", func(g *Grant) { g.ExpiresOn = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }, "/expires_on", Invalid},
 		{"no address", func(g *Grant) { g.Condition.RequestIP.In[1] = "example.com" }, "/condition/request_ip/in/1", Invalid},
 		{"no prefix", func(g *Grant) { g.Condition.RequestIP.NotIn[0] = "192.0.2.0/33" }, "/condition/request_ip/not_in/0", Invalid},
@@ -173,6 +173,33 @@ func TestNormalizeTimes(t *testing.T) {
 	}
 	if got.Condition == in.Condition {
 		t.Error("the result shares memory")
+	}
+}
+
+// TestCompileTakesWhatWasStored: a grant that was valid when it was asked for
+// must compile in the form in which it was stored, or a projection would stop.
+func TestCompileTakesWhatWasStored(t *testing.T) {
+	policies := []Policy{{Effect: EffectAllow, Groups: []GroupRef{{ID: worldGroupID("4")}}, Resources: []byte(`{"w.account.*":"*"}`)}}
+	for name, g := range map[string]Grant{
+		"a moment":   {Policies: policies, NotBefore: epoch.Add(1), ExpiresOn: epoch.Add(2)},
+		"the oldest": {Policies: policies, NotBefore: earliest.Add(1), ExpiresOn: earliest.Add(2)},
+	} {
+		if err := g.Validate(world, DefaultLimits); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		stored, err := g.Normalize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := Compile(stored, world)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		reason, _, _ := c.Evaluate(world, world.Permission("zone.read"), []string{"w.account.a1"}, netip.Addr{}, epoch)
+		if reason != ReasonExpired {
+			t.Errorf("%s: %q", name, reason)
+		}
 	}
 }
 
