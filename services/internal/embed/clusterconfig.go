@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
 	wwstream "watchword.dev/events/stream"
@@ -128,8 +129,9 @@ func (c ClusterConfig) writeRole(b *strings.Builder, r Role, roles []Role) {
 }
 
 // permissions are the allow lists of a role, and whether it answers requests.
+// The usual inbox is there for plain clients; it is in the role's own account.
 func (r Role) permissions() (publish, subscribe []string, serves bool) {
-	subscribe = []string{r.InboxPrefix() + ".>"}
+	subscribe = []string{r.InboxPrefix() + ".>", nats.InboxPrefix + ">"}
 	for _, u := range r.uses() {
 		switch u.verb {
 		case call:

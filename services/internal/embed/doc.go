@@ -24,7 +24,18 @@
 // stay in the account of its stream, where only the stream listens: and a
 // stream refuses to deliver to itself (error 10081).
 //
+// So clients read by pull consumers, which is what package jetstream of nats.go
+// makes; a push consumer finds no listener. Measured once (2 vCPU, 300,000
+// messages): the border costs a drain 5 to 40 %, mostly about 20 %, and a
+// publish 10 µs, where an fsync costs 1 ms.
+//
 // What this does not stop: a role that may read may make many consumers, and
 // may delete another's consumer whose random name it knows. Ordered consumers
-// notice and are made again; availability suffers, the ledger does not.
+// notice and are made again; availability suffers, the ledger does not. A reader
+// can make the server send true events to the live path once more; a follower
+// takes only messages with the marks of republishing (Nats-Stream,
+// Nats-Sequence), which a client cannot set. Nodes that put junk into the
+// bucket of keys can fill it, not change it. The pen is trusted to append; on a
+// replicated stream of nats-server v2.15.2 its header Nats-Expected-Last-Msg-Id
+// would stop the stream for good, and permissions cannot filter headers.
 package embed

@@ -260,6 +260,67 @@ func TestListen(t *testing.T) {
 	}
 }
 
+// TestPlainClient checks that a client that knows nothing of ours but the URL
+// and a seed file can read and follow the events.
+func TestPlainClient(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Listen = "127.0.0.1:0"
+	s := start(t, cfg)
+	seed, err := nats.NkeyOptionFromSeed(s.SeedFile(Reader))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := nats.Connect(s.ClientURL(), seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	live, err := nc.SubscribeSync("ww.live.core.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.FlushWithContext(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	_, pen := connect(t, s, Pen)
+	if _, err := pen.Publish(bounded(t), "ww.event.token.created", []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pen.Publish(bounded(t), "ww.pulse", []byte("beat")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"ww.live.core.token.created", "ww.live.core.pulse"} {
+		m, err := live.NextMsg(10 * time.Second)
+		if err != nil || m.Subject != want || m.Header.Get("Nats-Sequence") != "1" {
+			t.Fatalf("%s: %+v, %v", want, m, err)
+		}
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := readAll(t, js, EventsStream); len(got) != 1 || got[0].Subject != "ww.event.token.created" {
+		t.Errorf("read %v", got)
+	}
+	st, err := js.Stream(bounded(t), EventsStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := st.GetMsg(bounded(t), 1); err != nil || string(m.Data) != "one" {
+		t.Errorf("by sequence: %v, %v", m, err)
+	}
+	if m, err := st.GetLastMsgForSubject(bounded(t), "ww.event.token.created"); err != nil || m.Sequence != 1 {
+		t.Errorf("by subject: %v, %v", m, err)
+	}
+	c, err := st.CreateConsumer(bounded(t), jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := c.Next(jetstream.FetchMaxWait(10 * time.Second)); err != nil || string(m.Data()) != "one" {
+		t.Errorf("by a consumer of its own: %v, %v", m, err)
+	}
+}
+
 // TestSeeds checks that seeds are private and survive, and that a seed that
 // others can read is refused.
 func TestSeeds(t *testing.T) {

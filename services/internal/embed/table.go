@@ -70,8 +70,8 @@ type use struct {
 // Account is the account in which r logs in, and which owns nothing.
 func (r Role) account() string { return strings.ToUpper(string(r)) }
 
-// InboxPrefix is the prefix of the inboxes of r: no role hears another's
-// answers.
+// InboxPrefix is the prefix of our own inboxes of r. That no role hears
+// another's answers is for the accounts to see to.
 func (r Role) InboxPrefix() string { return "_INBOX_" + string(r) }
 
 // uses is the permission table.
