@@ -69,8 +69,9 @@ func (p *Pen) Run(ctx context.Context) error {
 	group.Go(func() { p.watch(watching, watched) })
 	defer group.Wait()
 	defer stop()
+	var last pulseSeen
 	for ctx.Err() == nil {
-		last, err := p.standby(ctx, watched)
+		err := p.standby(ctx, watched, &last)
 		if err == nil {
 			err = p.write(ctx, last)
 		}
@@ -122,52 +123,56 @@ func (p *Pen) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// standby waits until the pen may be claimed, and returns the pulse to claim
-// it after: nobody has beaten for the length of a lease, or the last one has
+// standby waits until the pen may be claimed after last, which it keeps up to
+// date: nobody has beaten for the length of a lease, or the last one has
 // resigned, or there was none; and the directory is near the head.
-func (p *Pen) standby(ctx context.Context, watched <-chan pulseSeen) (pulseSeen, error) {
+func (p *Pen) standby(ctx context.Context, watched <-chan pulseSeen, last *pulseSeen) error {
 	p.setMode(Standby, nil)
-	retry := p.cfg.Beat / 4
-	var last pulseSeen
 	for wait := time.Duration(0); ; {
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			return last, ctx.Err()
+			return ctx.Err()
 		case heard := <-watched:
 			t.Stop()
-			if heard.seq > last.seq && !heard.pulse.Resigned {
-				last = heard
-				wait = p.cfg.Lease
-			} else if heard.pulse.Resigned {
-				wait = 0
+			switch {
+			case heard.seq <= last.seq:
+			case heard.pulse.Resigned:
+				wait = 0 // ask whether it is so
+			default:
+				*last, wait = heard, p.cfg.Lease
 			}
 			continue
 		case <-t.C:
 		}
-		now, err := p.lastPulse(ctx)
+		err := p.newest(ctx, last)
 		if err == nil {
 			err = p.near(ctx)
 		}
-		if err != nil {
-			if fatal(err) {
-				return last, err
-			}
-			p.cfg.Logger.Warn("the pen cannot be claimed yet", "node", p.node, "error", err)
-			wait = retry
-			continue
-		}
-		if now.seq == last.seq && last.seq != 0 {
-			now.at = last.at
-		}
-		last = now
 		silent := time.Since(last.at)
-		if last.seq == 0 || last.pulse.Resigned || p.cfg.Sole || silent >= p.cfg.Lease {
-			return last, nil
+		switch {
+		case fatal(err):
+			return err
+		case err != nil:
+			p.cfg.Logger.Warn("the pen cannot be claimed yet", "node", p.node, "error", err)
+			wait = p.cfg.Beat / 4
+		case last.seq == 0, last.pulse.Resigned, p.cfg.Sole, silent >= p.cfg.Lease:
+			return nil
+		default:
+			wait = p.cfg.Lease - silent
 		}
-		wait = p.cfg.Lease - silent
 	}
+}
+
+// newest asks for the newest pulse as it is stored. One that was known before
+// stays as old as it is.
+func (p *Pen) newest(ctx context.Context, last *pulseSeen) error {
+	now, err := p.lastPulse(ctx)
+	if err == nil && (now.seq != last.seq || last.seq == 0) {
+		*last = now
+	}
+	return err
 }
 
 // lastPulse asks for the newest pulse as it is stored.

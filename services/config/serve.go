@@ -30,12 +30,11 @@ type Serve struct {
 	TrustedProxies []string `key:"trusted-proxies" doc:"Networks (CIDR) whose X-Forwarded-For names the client. Empty: the peer is the client."`
 
 	// The event log.
-	NATSListen   string `key:"nats-listen" default:"127.0.0.1:4222" doc:"Address of the embedded NATS server, always authenticated. Port 0 takes a free one; empty: none."`
-	NATSURL      string `key:"nats-url" doc:"NATS cluster to use instead of the embedded server, comma-separated URLs."`
-	NATSSeedDir  string `key:"nats-seed-dir" doc:"Directory with <role>.seed of NATS. Empty: nats in the data directory."`
-	NATSSeedFile string `key:"nats-seed-file" doc:"One seed in place of nats-seed-dir, for a process that needs one NATS credential."`
-	EventsMax    Bytes  `key:"events-max-bytes" default:"0" doc:"Cap of the ledger, set when the first start creates it; at the cap it refuses appends. 0: half of what the disk has free then."`
-	StoreMax     Bytes  `key:"nats-max-bytes" default:"0" doc:"Cap of all that the embedded NATS server stores. 0: 80 % of the disk."`
+	NATSListen  string `key:"nats-listen" default:"127.0.0.1:4222" doc:"Address of the embedded NATS server, always authenticated. Port 0 takes a free one; empty: none."`
+	NATSURL     string `key:"nats-url" doc:"NATS cluster to use instead of the embedded server, comma-separated URLs."`
+	NATSSeedDir string `key:"nats-seed-dir" doc:"Directory with <role>.seed of NATS. Empty: nats in the data directory."`
+	EventsMax   Bytes  `key:"events-max-bytes" default:"0" doc:"Cap of the ledger, set when the first start creates it; at the cap it refuses appends. 0: half of what the disk has free then."`
+	StoreMax    Bytes  `key:"nats-max-bytes" default:"0" doc:"Cap of all that the embedded NATS server stores. 0: 80 % of the disk."`
 
 	// Who is who.
 	Brand         string `key:"brand" default:"ww" doc:"First letters of every secret, 2 to 4 lower-case ones, the same on all nodes for ever."`
@@ -43,7 +42,7 @@ type Serve struct {
 	Master        Secret `key:"master-key" doc:"Master key of personal fields, 64 hex digits. Empty: master.key in the data directory, made by the first start."`
 
 	// How much and how long.
-	IndexMemory     Bytes         `key:"index-memory" default:"256MiB" doc:"Memory of the verification index's block cache."`
+	IndexMemory     Bytes         `key:"index-memory" default:"512MiB" doc:"Memory for tokens in the verification index: all of them if they fit, else a cache of what lies on disk."`
 	DirectoryMemory Bytes         `key:"directory-memory" default:"64MiB" doc:"Memory of the directory's block cache."`
 	StaleRead       time.Duration `key:"stale-read" default:"5m" doc:"Age of the index past which a permission of class read is answered with unavailable."`
 	StaleWrite      time.Duration `key:"stale-write" default:"30s" doc:"The same for class write."`
@@ -100,9 +99,6 @@ func (s *Serve) Validate() error {
 	}
 	if _, err := s.ClientNetworks(); err != nil {
 		errs = append(errs, err)
-	}
-	if s.NATSSeedDir != "" && s.NATSSeedFile != "" {
-		bad("nats-seed-file", "excludes nats-seed-dir")
 	}
 	if !brandForm.MatchString(s.Brand) {
 		bad("brand", "%q is not 2 to 4 lower-case letters", s.Brand)

@@ -8,6 +8,8 @@ require (
 	watchword.dev/services v0.0.0
 )
 
+require github.com/go-json-experiment/json v1.27.2 // indirect
+
 replace watchword.dev/services => ..
 
 replace watchword.dev/events => ../../events

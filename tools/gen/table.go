@@ -23,6 +23,8 @@ type Table struct {
 // of markers in the file.
 var tables = []Table{
 	{File: "events/fault/README.md", Marker: "errors", Render: renderErrors},
+	{File: "events/README.md", Marker: "events", Render: renderEvents},
+	{File: "services/README.md", Marker: "settings", Render: renderSettings},
 }
 
 // run renders every table into its file under root. With check it changes

@@ -72,9 +72,6 @@ func (n *natsSide) dial(url string, r embed.Role, seedFile string) (*nats.Conn, 
 
 // seedFile is where the seed of a role lies when NATS is elsewhere.
 func (n *natsSide) seedFile(r embed.Role) string {
-	if n.cfg.NATSSeedFile != "" {
-		return n.cfg.NATSSeedFile
-	}
 	dir := n.cfg.NATSSeedDir
 	if dir == "" {
 		dir = n.cfg.Path(natsDir)

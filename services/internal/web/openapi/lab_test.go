@@ -343,6 +343,10 @@ func (l *lab) request(method, path string, as http.Header, body any) *http.Reque
 
 func (l *lab) send(r *http.Request) *answer {
 	l.t.Helper()
+	var sent []byte
+	if r.GetBody != nil {
+		sent = must[[]byte](l.t)(io.ReadAll(must[io.ReadCloser](l.t)(r.GetBody())))
+	}
 	resp := must[*http.Response](l.t)(http.DefaultClient.Do(r))
 	defer resp.Body.Close()
 	a := &answer{Response: resp, body: must[[]byte](l.t)(io.ReadAll(resp.Body))}
@@ -350,6 +354,7 @@ func (l *lab) send(r *http.Request) *answer {
 		// Bodies that are not in the envelope leave it empty.
 		_ = json.Unmarshal(a.body, &a.envelope)
 	}
+	l.holdAgainst(r, sent, a)
 	return a
 }
 
