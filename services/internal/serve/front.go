@@ -20,6 +20,7 @@ import (
 	"watchword.dev/services/authority"
 	"watchword.dev/services/config"
 	"watchword.dev/services/internal/web"
+	"watchword.dev/services/internal/web/openapi"
 	"watchword.dev/services/introspection"
 	"watchword.dev/services/management"
 )
@@ -122,6 +123,7 @@ func (f *front) serveAll() error {
 		}
 		s.Routes(rt)
 	}
+	openapi.Routes(rt)
 	f.routes.Store(rt)
 	return nil
 }
