@@ -15,6 +15,29 @@ import (
 type change struct {
 	b  *pebble.Batch
 	at time.Time // of the last event reflected
+
+	// What the batch has looked up about owners. Most batches are about few
+	// owners, and a look-up costs as much as all writes of an event.
+	counts map[Owner]Counts // as they will be; written by finish
+	gone   map[Owner]bool   // whether the owner was removed
+}
+
+func newChange(b *pebble.Batch, at time.Time) *change {
+	return &change{b: b, at: at, counts: map[Owner]Counts{}, gone: map[Owner]bool{}}
+}
+
+// finish writes what is written once a batch.
+func (c *change) finish() error {
+	for o, n := range c.counts {
+		key, err := ownerKey(tableCount, o)
+		if err != nil {
+			return err
+		}
+		if err := c.b.Set(key, encodeCounts(n), nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // reflect writes what one record changes. An event that this package does not
@@ -79,25 +102,32 @@ func (c *change) token(r *events.Record) error {
 }
 
 // ownerLives refuses a token that is born under an owner that was removed: it
-// would outlive the removal.
+// would outlive the removal. An owner of whom nothing is known is none of its
+// business.
 func (c *change) ownerLives(t *aggregate.Token, r *events.Record) error {
-	var status aggregate.Status
-	switch t.OwnerKind {
-	case events.OwnedByUser:
-		u, _, err := get(c.b, idKey(tableUser, t.Owner), decode[aggregate.User])
-		if err != nil {
-			return err
+	o := Owner{t.OwnerKind, t.Owner}
+	gone, known := c.gone[o]
+	if !known {
+		var status aggregate.Status
+		switch o.Kind {
+		case events.OwnedByUser:
+			u, _, err := get(c.b, idKey(tableUser, o.ID), decode[aggregate.User])
+			if err != nil {
+				return err
+			}
+			status = u.Status
+		case events.OwnedByAccount:
+			a, _, err := get(c.b, idKey(tableAccount, o.ID), decode[aggregate.Account])
+			if err != nil {
+				return err
+			}
+			status = a.Status
 		}
-		status = u.Status
-	case events.OwnedByAccount:
-		a, _, err := get(c.b, idKey(tableAccount, t.Owner), decode[aggregate.Account])
-		if err != nil {
-			return err
-		}
-		status = a.Status
+		gone = status == aggregate.Revoked
+		c.gone[o] = gone
 	}
-	if status == aggregate.Revoked {
-		return fmt.Errorf("%w: event %d makes a token of %s %v, which was removed", aggregate.ErrImpossible, r.Number, t.OwnerKind, t.Owner)
+	if gone {
+		return fmt.Errorf("%w: event %d makes a token of %s %v, which was removed", aggregate.ErrImpossible, r.Number, o.Kind, o.ID)
 	}
 	return nil
 }
@@ -120,16 +150,17 @@ func (c *change) setToken(before, t *aggregate.Token) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", aggregate.ErrImpossible, err)
 	}
-	count, _ := ownerKey(tableCount, o)
-	n, _, err := get(c.b, count, decodeCounts)
-	if err != nil {
-		return err
-	}
 	live = append(live, t.ID[:]...)
+	n, known := c.counts[o]
+	if !known {
+		if n, err = countsOf(c.b, o); err != nil {
+			return err
+		}
+	}
 	if before.Seq == 0 {
-		all, _ := ownerKey(tableAll, o)
 		n.All++
-		if err := c.b.Set(append(all, t.ID[:]...), nil, nil); err != nil {
+		all := append([]byte{tableAll}, live[1:]...)
+		if err := c.b.Set(all, nil, nil); err != nil {
 			return err
 		}
 	}
@@ -140,10 +171,8 @@ func (c *change) setToken(before, t *aggregate.Token) error {
 		n.Live--
 		err = c.b.Delete(live, nil)
 	}
-	if err != nil {
-		return err
-	}
-	return c.b.Set(count, encodeCounts(n), nil)
+	c.counts[o] = n
+	return err
 }
 
 // held is a secret that something alive holds.
@@ -245,7 +274,7 @@ func (c *change) user(r *events.Record) error {
 	if !gone {
 		return nil
 	}
-	if err := c.endTokens(Owner{events.OwnedByUser, u.ID}, r); err != nil {
+	if err := c.endOwner(Owner{events.OwnedByUser, u.ID}, r); err != nil {
 		return err
 	}
 	return c.endMembers(tableOfUser, u.ID, r)
@@ -287,7 +316,7 @@ func (c *change) account(r *events.Record) error {
 	if a.Status != aggregate.Revoked {
 		return nil
 	}
-	if err := c.endTokens(Owner{events.OwnedByAccount, a.ID}, r); err != nil {
+	if err := c.endOwner(Owner{events.OwnedByAccount, a.ID}, r); err != nil {
 		return err
 	}
 	return c.endMembers(tableOfAccount, a.ID, r)
@@ -354,8 +383,9 @@ func (c *change) enforcer(r *events.Record) error {
 	return c.secrets(enforcerSecrets(&before), enforcerSecrets(&n))
 }
 
-// endTokens ends all tokens of an owner that r has removed.
-func (c *change) endTokens(o Owner, r *events.Record) error {
+// endOwner ends all tokens of an owner that r has removed.
+func (c *change) endOwner(o Owner, r *events.Record) error {
+	c.gone[o] = true
 	prefix, err := ownerKey(tableLive, o)
 	if err != nil {
 		return err

@@ -28,7 +28,8 @@ type Options struct {
 	Dir string
 	// FS is the file system; the machine's when nil.
 	FS vfs.FS
-	// CacheBytes bounds the block cache; the store's default when zero.
+	// CacheBytes bounds the cache of blocks; 64 MiB when zero. Up to twice
+	// memTableBytes come on top for what is not on disk yet.
 	CacheBytes int64
 	// Log receives what Pebble says; nothing is said when nil.
 	Log *slog.Logger
@@ -46,11 +47,30 @@ type Directory struct {
 	idle   chan struct{} // closed when asking falls to zero after closed was set
 }
 
+const (
+	defaultCacheBytes = 64 << 20
+	memTableBytes     = 16 << 20
+)
+
+// tune gives the block cache its size. Pebble takes what its memory tables
+// use out of the cache's size, the one that is being written to disk as well:
+// a cache of no more than that holds nothing, and every read of an index
+// block goes to the disk.
+func tune(cacheBytes int64) func(*pebble.Options) {
+	return func(o *pebble.Options) {
+		o.MemTableSize = memTableBytes
+		o.CacheSize = cacheBytes + 2*memTableBytes
+	}
+}
+
 // Open opens the directory in o.Dir, or makes an empty one where there is
 // nothing.
 func Open(o Options) (*Directory, error) {
+	if o.CacheBytes == 0 {
+		o.CacheBytes = defaultCacheBytes
+	}
 	store, err := projector.OpenStore(projector.StoreOptions{
-		Dir: o.Dir, Name: Name, Version: Version, FS: o.FS, CacheBytes: o.CacheBytes, Log: o.Log,
+		Dir: o.Dir, Name: Name, Version: Version, FS: o.FS, CacheBytes: o.CacheBytes, Tune: tune(o.CacheBytes), Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -80,9 +100,9 @@ func (d *Directory) Apply(commits []events.Commit) error {
 		return nil
 	}
 	at := d.store.Position()
-	b := d.store.DB().NewIndexedBatch()
+	b := d.store.DB().NewIndexedBatchWithSize(batchSize(commits))
 	defer b.Close()
-	c := change{b: b, at: at.Time}
+	c := newChange(b, at.Time)
 	for i := range commits {
 		if commits[i].Seq != at.Seq+1 {
 			return fmt.Errorf("directory: %w: at %d, given %d", events.ErrGap, at.Seq, commits[i].Seq)
@@ -94,7 +114,21 @@ func (d *Directory) Apply(commits []events.Commit) error {
 		}
 		at = commits[i].End
 	}
+	if err := c.finish(); err != nil {
+		return fmt.Errorf("directory: %w", err)
+	}
 	return d.store.Commit(b, at)
+}
+
+// batchSize guesses how many bytes a batch will have: a row is about as long
+// as its event, and its index entries have some hundred bytes.
+func batchSize(commits []events.Commit) (n int) {
+	for i := range commits {
+		for j := range commits[i].Records {
+			n += len(commits[i].Records[j].Line) + 512
+		}
+	}
+	return n
 }
 
 // Store returns the store, for snapshots, dumps and its size on disk.

@@ -88,6 +88,9 @@ func (s *Story) tokenRolled() (events.Draft, bool) {
 		return events.Draft{}, false
 	}
 	d := &events.TokenRolled{Secret: s.secret(t.ID, t.OwnerKind)}
+	if s.rng.IntN(2) == 0 {
+		d.Request = fmt.Sprintf("r%d", s.rng.IntN(100))
+	}
 	switch s.rng.IntN(4) {
 	case 0:
 		d.Reason = events.RollRedelivery
@@ -178,7 +181,11 @@ func (s *Story) userUpdated() (events.Draft, bool) {
 	if !ok {
 		return events.Draft{}, false
 	}
-	return s.draft("user", id, &events.UserUpdated{Email: s.sealed(), EmailIndex: fmt.Sprintf("%016x", s.rng.Uint64())}), true
+	index := s.Users[id].EmailIndex
+	if s.rng.IntN(2) == 0 {
+		index = fmt.Sprintf("%016x", s.rng.Uint64())
+	}
+	return s.draft("user", id, &events.UserUpdated{Email: s.sealed(), EmailIndex: index}), true
 }
 
 func (s *Story) userRemoved() (events.Draft, bool) {
