@@ -37,6 +37,6 @@ Begin with "watchword serve"; in another terminal, from the same directory,
 	}
 	app.Flags(cmd)
 	cmd.AddCommand(app.Commands()...)
-	cmd.AddCommand(serve.Commands()...)
+	cmd.AddCommand(serve.Commands(app)...)
 	return cmd
 }

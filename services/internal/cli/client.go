@@ -177,3 +177,27 @@ func terminalSafe(s string) string {
 		return r
 	}, s)
 }
+
+// Call sends a request with the context's credential and decodes the result
+// into out, which may be nil. Errors carry exit codes and hints.
+func (a *App) Call(ctx context.Context, method, path string, in, out any) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, method, path, in, out)
+}
+
+// UseAdmin makes the credentials in this admin.json the ones in use, unless
+// others were chosen by a flag or the environment.
+func (a *App) UseAdmin(file string) {
+	if a.adminFile == "" && a.context == "" {
+		a.adminFile = file
+	}
+}
+
+// JSON says whether the output is for programs.
+func (a *App) JSON() (bool, error) { return a.json() }
+
+// PrintJSON prints v on one line.
+func (a *App) PrintJSON(v any) error { return a.printJSON(v) }

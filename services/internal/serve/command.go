@@ -11,11 +11,12 @@ import (
 	"github.com/spf13/pflag"
 
 	"watchword.dev/services/config"
+	"watchword.dev/services/internal/cli"
 )
 
 // Commands returns the verbs that run a server or work on its files.
-func Commands() []*cobra.Command {
-	return []*cobra.Command{serveCommand(), initCommand(), natsCommand(), configCommand(), versionCommand()}
+func Commands(app *cli.App) []*cobra.Command {
+	return []*cobra.Command{serveCommand(), rebuildCommand(app), initCommand(), natsCommand(), configCommand(), versionCommand()}
 }
 
 func serveCommand() *cobra.Command {

@@ -161,7 +161,13 @@ func (n *node) openKeys(ctx context.Context) (*keyring.Keyring, error) {
 }
 
 func (n *node) openProjections() error {
-	n.directory = &live[*directory.Directory]{
+	n.directory, n.index = n.directoryParts(), n.indexParts()
+	return errors.Join(n.directory.start(), n.index.start())
+}
+
+// directoryParts is the directory, not opened yet.
+func (n *node) directoryParts() *live[*directory.Directory] {
+	return &live[*directory.Directory]{
 		home: projector.Home{Dir: n.cfg.Path(directory.Name)}, read: n.ledger, log: n.log, o: n.feeding,
 		open: func(dir string) (*directory.Directory, error) {
 			return directory.Open(directory.Options{Dir: dir, CacheBytes: int64(n.cfg.DirectoryMemory), Log: n.log})
@@ -170,7 +176,11 @@ func (n *node) openProjections() error {
 			return projector.NewRunner(r, d, o)
 		},
 	}
-	n.index = &live[*verifyindex.Index]{
+}
+
+// indexParts is the verification index, not opened yet.
+func (n *node) indexParts() *live[*verifyindex.Index] {
+	return &live[*verifyindex.Index]{
 		home: projector.Home{Dir: n.cfg.Path(verifyindex.Name)}, read: n.ledger, log: n.log, o: n.feeding,
 		open: func(dir string) (*verifyindex.Index, error) {
 			return verifyindex.Open(verifyindex.Options{
@@ -185,7 +195,6 @@ func (n *node) openProjections() error {
 			}
 		},
 	}
-	return errors.Join(n.directory.start(), n.index.start())
 }
 
 // openAuthority opens the pen, or the way to it.

@@ -1,0 +1,137 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"watchword.dev/events/stream"
+	"watchword.dev/projections/directory"
+	"watchword.dev/projections/projector"
+	"watchword.dev/projections/verifyindex"
+	"watchword.dev/services/config"
+	"watchword.dev/services/internal/cli"
+	"watchword.dev/services/internal/embed"
+)
+
+// pollEvery is how often a client looks how far a job is.
+const pollEvery = 300 * time.Millisecond
+
+func rebuildCommand(app *cli.App) *cobra.Command {
+	var data string
+	cmd := &cobra.Command{
+		Use: "rebuild {directory|verifyindex}", Short: "Build a projection anew beside the old one", Args: cobra.ExactArgs(1),
+		ValidArgs: []string{directory.Name, verifyindex.Name},
+		Long: `Build a projection anew from the first event, beside the one that serves. When it
+has caught up it takes over; until then, and if it fails, nothing changes.
+
+With a running server the work is done there. Without one it is done here, on
+the data directory.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name := args[0]
+			if name != directory.Name && name != verifyindex.Name {
+				return cli.Fail(cli.ExitLocal, fmt.Errorf("there is no projection %q", name), "the projections are directory and verifyindex")
+			}
+			show := newProgress(app, "rebuild "+name)
+			o, err := openOffline(cmd.Context(), data)
+			if errors.Is(err, embed.ErrLocked) {
+				_, err = upkeepOver(cmd.Context(), app, data, "/v1/upkeep/rebuild/"+name, show)
+				show.finish(err)
+				return err
+			}
+			if err != nil {
+				return err
+			}
+			defer o.close()
+			err = o.rebuild(cmd.Context(), name, show.update)
+			show.finish(err)
+			return err
+		},
+	}
+	bindData(cmd.Flags(), &data)
+	return cmd
+}
+
+// offline is the ledger and the projections of a data directory that no server
+// is using.
+type offline struct {
+	n *node
+}
+
+// openOffline opens a data directory, or returns embed.ErrLocked when a server
+// is using it.
+func openOffline(ctx context.Context, data string) (*offline, error) {
+	if _, err := os.Stat(filepath.Join(data, natsDir)); errors.Is(err, fs.ErrNotExist) {
+		return nil, cli.Fail(cli.ExitLocal, fmt.Errorf("%s holds no ledger", data), "name the server's data directory with --data")
+	}
+	n := &node{cfg: &config.Serve{Data: data}, log: slog.New(slog.DiscardHandler)}
+	var err error
+	if n.nats, err = openNATS(n.cfg, n.log); err != nil {
+		return nil, err
+	}
+	nc, err := n.nats.connect(embed.Reader, false)
+	if err == nil {
+		n.ledger, err = stream.Open(ctx, nc, stream.Config{})
+	}
+	if err != nil {
+		n.nats.close()
+		return nil, err
+	}
+	return &offline{n}, nil
+}
+
+func (o *offline) close() { o.n.nats.close() }
+
+// rebuild builds a projection whose old generation nobody has open.
+func (o *offline) rebuild(ctx context.Context, name string, progress func(done, head uint64)) error {
+	if name == directory.Name {
+		return rebuildOffline(ctx, o.n.directoryParts(), progress)
+	}
+	return rebuildOffline(ctx, o.n.indexParts(), progress)
+}
+
+func rebuildOffline[P projector.Owned](ctx context.Context, l *live[P], progress func(done, head uint64)) error {
+	p, err := projector.Rebuild(ctx, l.read, l.home, l.open, progress)
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.Close(), l.home.Prune())
+}
+
+// upkeepOver starts a job on the running server of a data directory and waits
+// for its end.
+func upkeepOver(ctx context.Context, app *cli.App, data, path string, show *progress) (job, error) {
+	app.UseAdmin(filepath.Join(data, adminFile))
+	var j job
+	if err := app.Call(ctx, http.MethodPost, path, nil, &j); err != nil {
+		return j, err
+	}
+	started := j.Started
+	for j.Finished.IsZero() {
+		show.update(j.Done, j.Head)
+		select {
+		case <-ctx.Done():
+			return j, cli.Fail(cli.ExitLocal, ctx.Err(), "the server goes on with it; GET /v1/upkeep shows how far it is")
+		case <-time.After(pollEvery):
+		}
+		if err := app.Call(ctx, http.MethodGet, "/v1/upkeep", nil, &j); err != nil {
+			return j, err
+		}
+		if !j.Started.Equal(started) {
+			return j, cli.Fail(cli.ExitRemote, errors.New("the server has restarted meanwhile; nothing has changed"))
+		}
+	}
+	show.update(j.Done, j.Head)
+	if j.Failed != "" {
+		return j, cli.Fail(cli.ExitRemote, errors.New(j.Failed))
+	}
+	return j, nil
+}
