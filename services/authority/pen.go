@@ -131,7 +131,7 @@ type Pen struct {
 
 	// The state at the head, of the goroutine that has the nib: the holder for
 	// one commit, or the one that opens the pen.
-	nib    sync.Mutex
+	nib    nib
 	at     events.Position // the end of what is known to be in the log
 	base   layer           // what the log has beyond the directory
 	above  layer           // what the commit under way would change; empty between commits
@@ -148,6 +148,13 @@ type Pen struct {
 }
 
 var _ command.Authority = (*Pen)(nil)
+
+// nib is a lock that is held across an append. It is a channel and not a
+// sync.Mutex, so that tests in fake time know who waits for it.
+type nib chan struct{}
+
+func (n nib) Lock()   { n <- struct{}{} }
+func (n nib) Unlock() { <-n }
 
 // New returns a pen that waits for Run.
 func New(cfg Config) (*Pen, error) {
@@ -168,7 +175,7 @@ func New(cfg Config) (*Pen, error) {
 	}
 	p := &Pen{
 		cfg: cfg, node: cfg.Node + "/" + hex.EncodeToString(unique[:]), mode: Standby, changed: make(chan struct{}),
-		lost: make(chan error, 1), opened: make(chan struct{}, 1),
+		nib: make(nib, 1), lost: make(chan error, 1), opened: make(chan struct{}, 1),
 		rules: rules{
 			catalogue: cfg.Catalogue, limits: cfg.Limits, graceMax: cfg.GraceMax,
 			source: "watchword/" + cfg.Installation.String(),
