@@ -85,7 +85,7 @@ func New() *App {
 // Flags adds the flags that all client verbs share.
 func (a *App) Flags(root *cobra.Command) {
 	f := root.PersistentFlags()
-	f.StringVar(&a.context, "context", "", "context to use (default: the current one, see `watchword ctx`; env WATCHWORD_CONTEXT)")
+	f.StringVar(&a.context, "context", "", "context to use (default: the current one, see watchword ctx; env WATCHWORD_CONTEXT)")
 	f.StringVar(&a.adminFile, "admin-file", "", "use the credentials in this admin.json (default: ./data/admin.json where no context is chosen; env WATCHWORD_ADMIN_FILE)")
 	f.StringVar(&a.url, "url", "", "base URL of the server, without /client/v4 (env WATCHWORD_URL)")
 	f.StringVarP(&a.output, "output", "o", "table", "output: table or json")
