@@ -7,10 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"syscall"
 	"time"
@@ -26,6 +28,9 @@ type Admin struct {
 	AccountID   string `json:"account_id"`
 	EnforcerKey string `json:"enforcer_key"`
 	BaseURL     string `json:"base_url"`
+
+	NATSURL      string `json:"nats_url"`
+	NATSSeedFile string `json:"nats_seed_file"`
 }
 
 // Build compiles the binary of this workspace into dir and returns its path.
@@ -43,21 +48,43 @@ type Server struct {
 	Data  string
 	Admin Admin
 
-	cmd  *exec.Cmd
-	log  tail
-	done chan struct{}
-	err  error // how it ended; valid after done
+	cmd   *exec.Cmd
+	log   tail
+	ready watch
+	done  chan struct{}
+	err   error // how it ended; valid after done
+}
+
+// Options say how to run a child.
+type Options struct {
+	Binary string
+	Data   string    // the data directory
+	Args   []string  // further flags of serve; they win over the free ports
+	Dir    string    // working directory; empty: the parent's
+	Env    []string  // as in exec.Cmd
+	Log    io.Writer // gets all that the child writes; may be nil
 }
 
 // Start runs `serve` on free ports over the data directory and does not wait.
 func Start(binary, data string, args ...string) (*Server, error) {
-	s := &Server{Data: data, done: make(chan struct{})}
-	all := append([]string{"serve", "--data", data, "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0"}, args...)
-	s.cmd = exec.Command(binary, all...)
-	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	return Launch(Options{Binary: binary, Data: data, Args: args})
+}
+
+// Launch is Start with more to choose.
+func Launch(o Options) (*Server, error) {
+	s := &Server{Data: o.Data, done: make(chan struct{}), ready: watch{found: make(chan string, 1)}}
+	all := append([]string{"serve", "--data", o.Data, "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0"}, o.Args...)
+	s.cmd = exec.Command(o.Binary, all...)
+	s.cmd.Dir, s.cmd.Env = o.Dir, o.Env
+	out := []io.Writer{&s.log, &s.ready}
+	if o.Log != nil {
+		out = append(out, o.Log)
+	}
+	w := io.MultiWriter(out...)
+	s.cmd.Stdout, s.cmd.Stderr = w, w
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", binary, err)
+		return nil, fmt.Errorf("start %s: %w", o.Binary, err)
 	}
 	go func() {
 		s.err = s.cmd.Wait()
@@ -66,34 +93,46 @@ func Start(binary, data string, args ...string) (*Server, error) {
 	return s, nil
 }
 
-// Ready waits until /readyz answers 200, and reads the credentials. The
-// base_url of admin.json is that of the last start, so it may name a port of
-// the start before for a moment.
+// Ready waits until the child says that it is ready and /readyz agrees, and
+// reads the credentials.
+//
+// The URL is taken from the child's own log: until then base_url in admin.json
+// is that of the start before, whose port another process may have by now. So
+// the child must log at level INFO.
 func (s *Server) Ready(ctx context.Context) error {
-	for {
-		if err := s.probe(ctx); err == nil {
-			return nil
+	ended := func(err error) error {
+		if err != nil {
+			return fmt.Errorf("the server was not ready in time: %w\n%s", err, s.Log())
 		}
+		return fmt.Errorf("the server ended while it started: %w\n%s", errors.Join(s.err, errors.New("see its log")), s.Log())
+	}
+	var url string
+	select {
+	case url = <-s.ready.found:
+	case <-ctx.Done():
+		return ended(ctx.Err())
+	case <-s.done:
+		return ended(nil)
+	}
+	for s.probe(ctx, url) != nil {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the server was not ready in time: %w\n%s", ctx.Err(), s.Log())
+			return ended(ctx.Err())
 		case <-s.done:
-			return fmt.Errorf("the server ended while it started: %w\n%s", errors.Join(s.err, errors.New("see its log")), s.Log())
-		case <-time.After(20 * time.Millisecond):
+			return ended(nil)
+		case <-time.After(5 * time.Millisecond):
 		}
 	}
-}
-
-func (s *Server) probe(ctx context.Context) error {
 	b, err := os.ReadFile(filepath.Join(s.Data, "admin.json"))
 	if err != nil {
 		return err
 	}
-	var a Admin
-	if err := json.Unmarshal(b, &a); err != nil {
-		return err
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, a.BaseURL+"/readyz", nil)
+	return json.Unmarshal(b, &s.Admin)
+}
+
+// probe asks whether the child is ready.
+func (s *Server) probe(ctx context.Context, url string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
 	if err != nil {
 		return err
 	}
@@ -105,7 +144,6 @@ func (s *Server) probe(ctx context.Context) error {
 	if resp.StatusCode != http.StatusOK {
 		return errors.New(resp.Status)
 	}
-	s.Admin = a
 	return nil
 }
 
@@ -128,6 +166,15 @@ func (s *Server) Stop(timeout time.Duration) error {
 		return fmt.Errorf("the server did not end within %v\n%s", timeout, s.Log())
 	}
 }
+
+// Signal sends a signal and does not wait.
+func (s *Server) Signal(sig os.Signal) error { return s.cmd.Process.Signal(sig) }
+
+// Done is closed when the child has ended.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// ExitError says how the child ended, once Done is closed; nil is exit code 0.
+func (s *Server) ExitError() error { return s.err }
 
 // PID is the child's process id.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
@@ -159,4 +206,31 @@ func (t *tail) String() string {
 	defer t.mu.Unlock()
 	b := t.buf.Bytes()
 	return string(b[max(0, len(b)-tailSize):])
+}
+
+// readyLine is what the child logs, as text or JSON, when its doors are open.
+var readyLine = regexp.MustCompile(`(?:msg=ready http=|"msg":"ready","http":")(http[^\s"]+)`)
+
+// watch finds readyLine in what is written to it.
+type watch struct {
+	found chan string
+	line  []byte // the end of what was written, without a line break
+}
+
+// Write implements io.Writer.
+func (w *watch) Write(p []byte) (int, error) {
+	for _, b := range p {
+		if b != '\n' {
+			w.line = append(w.line, b)
+			continue
+		}
+		if m := readyLine.FindSubmatch(w.line); m != nil {
+			select {
+			case w.found <- string(m[1]):
+			default:
+			}
+		}
+		w.line = w.line[:0]
+	}
+	return len(p), nil
 }
