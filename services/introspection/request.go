@@ -186,22 +186,20 @@ func (w *work) question(at fault.Pointer, top bool) error {
 	}
 	q := question{first: len(w.keys), end: len(w.keys)}
 	for w.dec.PeekKind() != jsontext.KindEndObject {
-		name, err := w.dec.ReadValue()
+		name, err := w.string()
 		if err != nil {
 			return err
 		}
-		// Names with escapes in them are none of ours, and ignored like all
-		// that are not known.
 		switch {
-		case string(name) == `"secret"`:
+		case name == "secret":
 			q.secret, err = w.textOf(&q, hasSecret, at+"/secret")
-		case string(name) == `"permission"`:
+		case name == "permission":
 			q.permission, err = w.textOf(&q, hasPermission, at+"/permission")
-		case string(name) == `"client_ip"`:
+		case name == "client_ip":
 			err = w.clientIP(&q, at+"/client_ip")
-		case string(name) == `"resource"`:
+		case name == "resource":
 			err = w.chain(&q, at+"/resource")
-		case top && string(name) == `"requests"`:
+		case top && name == "requests":
 			q.has |= hasRequests
 			if w.dec.PeekKind() != jsontext.KindBeginArray {
 				return w.wrong("/requests")
