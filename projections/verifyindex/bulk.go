@@ -56,7 +56,7 @@ func (x *Index) newest() []entry {
 	all := make([]entry, 0, x.ids.slots.used)
 	for _, w := range x.ids.slots.word {
 		if w != 0 {
-			e, _ := x.ids.arena.at(ref(w))
+			e, _ := x.ids.arena.at(w.ref())
 			all = append(all, e)
 		}
 	}
@@ -86,7 +86,7 @@ func (x *Index) EndBulk() error {
 		if err := x.store.Reload(); err != nil {
 			return err
 		}
-		if got := x.store.Position(); got != at {
+		if got := x.store.Position(); got.Seq != at.Seq || got.Hash != at.Hash {
 			return fmt.Errorf("verifyindex: loaded up to %d, the store says %d", at.Seq, got.Seq)
 		}
 	}
@@ -210,8 +210,8 @@ func (s *tableSet) writeEntries() {
 	sorted := make([]sortKey, 0, t.slots.used)
 	for _, w := range t.slots.word {
 		if w != 0 {
-			e, _ := t.arena.at(ref(w))
-			sorted = append(sorted, sortKey{binary.BigEndian.Uint64(e), ref(w)})
+			e, _ := t.arena.at(w.ref())
+			sorted = append(sorted, sortKey{binary.BigEndian.Uint64(e), w.ref()})
 		}
 	}
 	less := func(a, b sortKey) int {

@@ -1,9 +1,6 @@
 package verifyindex
 
-import (
-	"fmt"
-	"sync/atomic"
-)
+import "fmt"
 
 // shrunk says that n bytes of an entry in the table are of no use any more.
 func (t *table) shrunk(e entry, n int) {
@@ -11,7 +8,7 @@ func (t *table) shrunk(e entry, n int) {
 		return
 	}
 	d := e.digest()
-	t.arena.drop(ref(*t.slot(&d)), n)
+	t.arena.drop(t.slot(&d).ref(), n)
 }
 
 // compact moves what is alive out of the block with most dead bytes, when that
@@ -45,7 +42,7 @@ func (x *Index) evacuate(t *table, from *arena, number int) error {
 		at += roundUp(len(e))
 		d := e.digest()
 		slot := t.slot(&d)
-		if ref(*slot) != r {
+		if slot.ref() != r {
 			continue // replaced since
 		}
 		if e.load().hopeless() && len(e) > offGrant {
@@ -55,9 +52,9 @@ func (x *Index) evacuate(t *table, from *arena, number int) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", errNoRoom, err)
 		}
-		atomic.StoreUint64(slot, uint64(hashDigest(&d))<<32|uint64(now))
-		if w := x.ids.slot(e.token()); ref(*w) == r {
-			*w = *w>>32<<32 | uint64(now)
+		slot.store(newSlot(hashDigest(&d), len(e), now))
+		if w := x.ids.slot(e.token()); w.ref() == r {
+			*w = newSlot(w.hash(), 0, now)
 		}
 	}
 	return nil
@@ -75,7 +72,7 @@ func (x *Index) renew() error {
 		if w == 0 {
 			continue
 		}
-		e, _ := old.arena.at(ref(w))
+		e, _ := old.arena.at(w.ref())
 		if e.load().hopeless() && len(e) > offGrant {
 			e = e.withoutGrant()
 		}

@@ -1,6 +1,7 @@
 package verifyindex
 
 import (
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 )
@@ -25,14 +26,39 @@ func allocateHeap(n int) *block {
 type ref uint32
 
 const (
-	unit      = 16 // bytes; entries begin at multiples of it
-	unitBits  = 22 // of a ref
+	unit      = 64 // bytes: a line of the cache; entries begin at multiples of it
+	unitBits  = 20 // of a ref
+	refBits   = 30
 	blockMax  = unit << unitBits
-	maxBlocks = 1 << (32 - unitBits)
+	maxBlocks = 1 << (refBits - unitBits)
 )
 
 func (r ref) block() int  { return int(r >> unitBits) }
 func (r ref) offset() int { return int(r&(1<<unitBits-1)) * unit }
+
+// A slot of a hash table is one word, so that it is read and written whole: 30
+// bits of hash, 4 bits that say how many lines the entry has (15 for more), and
+// a ref. Zero is free. With the hash in the slot the table grows, and most
+// collisions are told, without a look at the entries.
+type slot uint64
+
+const (
+	lineBits  = 4
+	hashShift = refBits + lineBits
+	hashBits  = 64 - hashShift
+	mostSlots = 1 << hashBits
+)
+
+func newSlot(hash uint32, size int, r ref) slot {
+	lines := min((size+unit-1)/unit, 1<<lineBits-1)
+	return slot(hash)<<hashShift | slot(lines)<<refBits | slot(r)
+}
+
+func (s *slot) store(v slot) { atomic.StoreUint64((*uint64)(s), uint64(v)) }
+
+func (s slot) hash() uint32 { return uint32(s >> hashShift) }
+func (s slot) lines() int   { return int(s >> refBits & (1<<lineBits - 1)) }
+func (s slot) ref() ref     { return ref(s & (1<<refBits - 1)) }
 
 // arena holds the entries. Entries are only ever added; what is replaced stays
 // until its block is retired. A block's number is never used twice within an
@@ -104,6 +130,24 @@ func (a *arena) at(r ref) (entry, *block) {
 		return nil, nil
 	}
 	return entryAt(b, r.offset()), b
+}
+
+// fetch is at for readers. What it returns is likely to be read whole and to be
+// in no cache; so it touches all lines at once, before the first one is needed:
+// then they come together, and not one after the other.
+func (a *arena) fetch(w slot) (entry, *block) {
+	b := a.blocks[w.ref().block()].Load()
+	if b == nil {
+		return nil, nil
+	}
+	at := w.ref().offset()
+	p := unsafe.Pointer(&b.mem[at])
+	touched := byte(0)
+	for n := (w.lines() - 1) * unit; n > 0; n -= unit {
+		touched |= *(*byte)(unsafe.Add(p, n))
+	}
+	runtime.KeepAlive(touched)
+	return entryAt(b, at), b
 }
 
 // entryAt returns the entry that begins at an offset.

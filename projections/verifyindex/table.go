@@ -12,26 +12,30 @@ import (
 
 var errArenaFull = errors.New("verifyindex: the arena is full")
 
-// slots is an open-addressing hash table of words: 32 bits of hash above a
-// ref; zero is free. With the hash in the slot it grows without a look at the
-// entries. Nothing is ever taken out.
+// slots is an open-addressing hash table. Nothing is ever taken out of it.
 type slots struct {
 	mem  *block
-	word []uint64
+	word []slot
 	mask uint32
 	used int // by the writer
 }
 
 func newSlots(n int) (*slots, error) {
+	if n > mostSlots {
+		return nil, errArenaFull
+	}
 	mem, err := allocate(8 * n)
 	if err != nil {
 		return nil, err
 	}
 	return &slots{
 		mem: mem, mask: uint32(n - 1),
-		word: unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(mem.mem))), n),
+		word: unsafe.Slice((*slot)(unsafe.Pointer(unsafe.SliceData(mem.mem))), n),
 	}, nil
 }
+
+// load reads a slot that the writer may be changing.
+func (s *slots) load(i uint32) slot { return slot(atomic.LoadUint64((*uint64)(&s.word[i]))) }
 
 // crowded reports whether another word would fill more than half.
 func (s *slots) crowded() bool { return 2*(s.used+1) > len(s.word) }
@@ -46,7 +50,7 @@ func (s *slots) grown() (*slots, error) {
 		if w == 0 {
 			continue
 		}
-		i := uint32(w>>32) & g.mask
+		i := w.hash() & g.mask
 		for g.word[i] != 0 {
 			i = (i + 1) & g.mask
 		}
@@ -71,7 +75,9 @@ func newTable(a *arena) (*table, error) {
 	return &table{slots: s, arena: a}, nil
 }
 
-func hashDigest(d *token.Digest) uint32 { return binary.LittleEndian.Uint32(d[:]) }
+func hashDigest(d *token.Digest) uint32 {
+	return binary.LittleEndian.Uint32(d[:]) & (mostSlots - 1)
+}
 
 // find returns the entry of a digest and the block to keep alive while it is
 // read; nil when the digest is not known. The whole digest is compared.
@@ -83,15 +89,15 @@ func (t *table) find(d *token.Digest) (e entry, b *block, moved bool) {
 	s := t.slots
 	h := hashDigest(d)
 	for i := h & s.mask; ; i = (i + 1) & s.mask {
-		w := atomic.LoadUint64(&s.word[i])
+		w := s.load(i)
 		if w == 0 {
 			e, b = nil, nil
 			break
 		}
-		if uint32(w>>32) != h {
+		if w.hash() != h {
 			continue
 		}
-		if e, b = t.arena.at(ref(w)); b == nil {
+		if e, b = t.arena.fetch(w); b == nil {
 			moved = true
 			break
 		}
@@ -104,17 +110,24 @@ func (t *table) find(d *token.Digest) (e entry, b *block, moved bool) {
 	return e, b, moved
 }
 
+// near reads the first slot in which a digest may be, only to have it near.
+func (t *table) near(d *token.Digest) slot {
+	w := t.slots.load(hashDigest(d) & t.slots.mask)
+	runtime.KeepAlive(t)
+	return w
+}
+
 // slot returns the place of a digest: its slot, or the free one where it
 // belongs. Only for the writer.
-func (t *table) slot(d *token.Digest) *uint64 {
+func (t *table) slot(d *token.Digest) *slot {
 	h := hashDigest(d)
 	for i := h & t.slots.mask; ; i = (i + 1) & t.slots.mask {
 		w := t.slots.word[i]
 		if w == 0 {
 			return &t.slots.word[i]
 		}
-		if uint32(w>>32) == h {
-			if e, _ := t.arena.at(ref(w)); token.Digest(e[:digestLen]) == *d {
+		if w.hash() == h {
+			if e, _ := t.arena.at(w.ref()); token.Digest(e[:digestLen]) == *d {
 				return &t.slots.word[i]
 			}
 		}
@@ -126,7 +139,7 @@ func (t *table) slot(d *token.Digest) *uint64 {
 func (t *table) put(e entry) (now, before ref, err error) {
 	d := e.digest()
 	at := t.slot(&d)
-	if before = ref(*at); *at != 0 {
+	if before = at.ref(); *at != 0 {
 		old, _ := t.arena.at(before)
 		t.arena.drop(before, weight(old))
 	} else {
@@ -135,7 +148,7 @@ func (t *table) put(e entry) (now, before ref, err error) {
 	if now, err = t.arena.add(e); err != nil {
 		return 0, 0, err
 	}
-	atomic.StoreUint64(at, uint64(hashDigest(&d))<<32|uint64(now))
+	at.store(newSlot(hashDigest(&d), len(e), now))
 	return now, before, nil
 }
 
@@ -152,19 +165,19 @@ func hashID(id token.ID) uint32 {
 	h := binary.LittleEndian.Uint64(id[8:]) ^ binary.LittleEndian.Uint64(id[:])*0x9e3779b97f4a7c15
 	h ^= h >> 32
 	h *= 0xd6e8feb86659fd93
-	return uint32(h >> 32)
+	return uint32(h >> hashShift)
 }
 
 // slot returns the place of a token, or the free one where it belongs.
-func (t *idTable) slot(id token.ID) *uint64 {
+func (t *idTable) slot(id token.ID) *slot {
 	h := hashID(id)
 	for i := h & t.slots.mask; ; i = (i + 1) & t.slots.mask {
 		w := t.slots.word[i]
 		if w == 0 {
 			return &t.slots.word[i]
 		}
-		if uint32(w>>32) == h {
-			if e, _ := t.arena.at(ref(w)); e.token() == id {
+		if w.hash() == h {
+			if e, _ := t.arena.at(w.ref()); e.token() == id {
 				return &t.slots.word[i]
 			}
 		}
@@ -176,7 +189,7 @@ func (t *idTable) find(id token.ID) (entry, bool) {
 	if w == 0 {
 		return nil, false
 	}
-	e, _ := t.arena.at(ref(w))
+	e, _ := t.arena.at(w.ref())
 	return e, true
 }
 
@@ -185,5 +198,5 @@ func (t *idTable) put(id token.ID, r ref) {
 	if *at == 0 {
 		t.slots.used++
 	}
-	*at = uint64(hashID(id))<<32 | uint64(r)
+	*at = newSlot(hashID(id), 0, r)
 }

@@ -20,45 +20,57 @@ func (x *Index) Verify(secret string, req *token.Request) token.Decision {
 
 // VerifyWithin is Verify for an enforcer whose staleness bound has a ceiling;
 // zero means none.
-func (x *Index) VerifyWithin(ceiling time.Duration, secret string, req *token.Request) token.Decision {
+func (x *Index) VerifyWithin(ceiling time.Duration, secret string, req *token.Request) (d token.Decision) {
+	now := x.o.Now()
 	v := x.view.Load()
+	d.Sequence = x.sequence.Load()
 	if v.format.Brand == "" {
-		return token.Decision{Verdict: token.VerdictUnavailable, Reason: token.ReasonNotReady, Sequence: x.sequence.Load()}
+		d.Verdict, d.Reason = token.VerdictUnavailable, token.ReasonNotReady
+		return d
 	}
 	kind, err := v.format.Parse(secret)
 	if err != nil {
-		return token.Decision{Reason: token.ReasonMalformed, Sequence: x.sequence.Load()}
+		d.Reason = token.ReasonMalformed
+		return d
 	}
 	if kind != token.KindUser && kind != token.KindAccount {
 		// It is a secret, but not one that does anything at an enforcer.
-		return token.Decision{Reason: token.ReasonUnknown, Sequence: x.sequence.Load()}
+		d.Reason = token.ReasonUnknown
+		return d
 	}
-	return x.verify(ceiling, token.Sum(secret), req)
+	digest := token.Sum(secret)
+	x.verify(&d, v, ceiling, &digest, req, now)
+	return d
 }
 
 // VerifyDigest is VerifyWithin for callers that hold the digest only.
-func (x *Index) VerifyDigest(ceiling time.Duration, d token.Digest, req *token.Request) token.Decision {
-	return x.verify(ceiling, d, req)
+func (x *Index) VerifyDigest(ceiling time.Duration, digest token.Digest, req *token.Request) (d token.Decision) {
+	now := x.o.Now()
+	d.Sequence = x.sequence.Load()
+	x.verify(&d, x.view.Load(), ceiling, &digest, req, now)
+	return d
 }
 
-func (x *Index) verify(ceiling time.Duration, digest token.Digest, req *token.Request) token.Decision {
-	v := x.view.Load()
-	now := x.o.Now()
-	perm := v.cat.Permission(req.Permission)
-	bound := x.bound(v.cat, perm, ceiling)
-	d := token.Decision{Sequence: x.sequence.Load()}
-	if d.Age, d.Stale, d.Reason = x.fresh(v, now, bound); d.Reason != token.ReasonNone {
-		d.Verdict = token.VerdictUnavailable
-		return d
+// verify fills d, whose sequence was read before anything else.
+func (x *Index) verify(d *token.Decision, v *view, ceiling time.Duration, digest *token.Digest, req *token.Request, now time.Time) {
+	// The slot of the digest is on its way from memory while the rest is
+	// made ready.
+	near := slot(0)
+	if v.table != nil {
+		near = v.table.near(digest)
 	}
-	q := query{cat: v.cat, perm: perm, chain: req.Resource, addr: req.Address, now: now, at: req.Time}
+	perm := v.cat.Permission(req.Permission)
+	if d.Age, d.Stale, d.Reason = x.fresh(v, now, x.bound(v.cat, perm, ceiling)); d.Reason != token.ReasonNone {
+		d.Verdict = token.VerdictUnavailable
+		return
+	}
+	q := query{d: d, cat: v.cat, perm: perm, chain: req.Resource, addr: req.Address, now: now, at: req.Time}
 	if q.at.IsZero() {
 		q.at = now
 	}
-	q.d = &d
-	x.lookup(v, &digest, &q)
+	x.lookup(v, digest, &q)
 	d.Verdict = d.Reason.Verdict()
-	return d
+	runtime.KeepAlive(near)
 }
 
 // bound is how old an answer about a permission may be. An unknown permission

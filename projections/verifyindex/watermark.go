@@ -54,12 +54,14 @@ func (b Bounds) of(c catalogue.Class) time.Duration {
 type mark struct {
 	arrived time.Time // when the pulse came, with its monotonic reading
 	at      time.Time // the pulse's own time
+	atMilli int64     // the same, Unix
 }
 
 // age is how old the knowledge is: by the clock that cannot be set since the
-// pulse arrived, or by the pulse's own time if that is longer ago.
+// pulse arrived, or by the pulse's own time if that is longer ago. The latter
+// counts what the first does not, the time in which the machine slept.
 func (m *mark) age(now time.Time) time.Duration {
-	return max(now.Sub(m.arrived), now.Round(0).Sub(m.at), 0)
+	return max(now.Sub(m.arrived), time.Duration(now.UnixMilli()-m.atMilli)*time.Millisecond, 0)
 }
 
 // watermark turns pulses and applied commits into a mark. The newest one is
@@ -167,7 +169,7 @@ func (w *watermark) vouch(p events.Pulse, arrived time.Time) {
 		return
 	}
 	if m := w.mark.Load(); m == nil || p.Time.After(m.at) {
-		w.mark.Store(&mark{arrived: arrived, at: p.Time})
+		w.mark.Store(&mark{arrived: arrived, at: p.Time, atMilli: p.Time.UnixMilli()})
 	}
 }
 

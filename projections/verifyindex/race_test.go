@@ -1,0 +1,5 @@
+//go:build race
+
+package verifyindex
+
+const raceEnabled = true
