@@ -28,8 +28,7 @@ type Options struct {
 	Dir string
 	// FS is the file system; the machine's when nil.
 	FS vfs.FS
-	// CacheBytes bounds the cache of blocks; 64 MiB when zero. Up to twice
-	// memTableBytes come on top for what is not on disk yet.
+	// CacheBytes bounds the cache of blocks; 64 MiB when zero.
 	CacheBytes int64
 	// Log receives what Pebble says; nothing is said when nil.
 	Log *slog.Logger
@@ -47,21 +46,7 @@ type Directory struct {
 	idle   chan struct{} // closed when asking falls to zero after closed was set
 }
 
-const (
-	defaultCacheBytes = 64 << 20
-	memTableBytes     = 16 << 20
-)
-
-// tune gives the block cache its size. Pebble takes what its memory tables
-// use out of the cache's size, the one that is being written to disk as well:
-// a cache of no more than that holds nothing, and every read of an index
-// block goes to the disk.
-func tune(cacheBytes int64) func(*pebble.Options) {
-	return func(o *pebble.Options) {
-		o.MemTableSize = memTableBytes
-		o.CacheSize = cacheBytes + 2*memTableBytes
-	}
-}
+const defaultCacheBytes = 64 << 20
 
 // Open opens the directory in o.Dir, or makes an empty one where there is
 // nothing.
@@ -70,7 +55,7 @@ func Open(o Options) (*Directory, error) {
 		o.CacheBytes = defaultCacheBytes
 	}
 	store, err := projector.OpenStore(projector.StoreOptions{
-		Dir: o.Dir, Name: Name, Version: Version, FS: o.FS, CacheBytes: o.CacheBytes, Tune: tune(o.CacheBytes), Log: o.Log,
+		Dir: o.Dir, Name: Name, Version: Version, FS: o.FS, CacheBytes: o.CacheBytes, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -133,6 +118,16 @@ func batchSize(commits []events.Commit) (n int) {
 
 // Store returns the store, for snapshots, dumps and its size on disk.
 func (d *Directory) Store() *projector.Store { return d.store }
+
+// Snapshot writes a copy of the directory into dir, which must not exist; Open
+// opens it.
+func (d *Directory) Snapshot(dir string) error {
+	if err := d.begin(); err != nil {
+		return err
+	}
+	defer d.end()
+	return d.store.Snapshot(dir)
+}
 
 // Close waits until nobody asks any more and closes the store. Who asks later
 // gets ErrClosed.

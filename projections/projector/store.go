@@ -38,7 +38,8 @@ type StoreOptions struct {
 	Version int    // of the shape of its rows
 	// FS is the file system; the machine's when nil.
 	FS vfs.FS
-	// CacheBytes bounds the block cache; 32 MiB when zero.
+	// CacheBytes bounds the block cache; 32 MiB when zero. Up to twice
+	// memTableBytes come on top for what is not on disk yet.
 	CacheBytes int64
 	// Tune changes Pebble's options after the defaults of this package.
 	Tune func(*pebble.Options)
@@ -70,15 +71,21 @@ func OpenStore(o StoreOptions) (*Store, error) {
 	return s, nil
 }
 
+const memTableBytes = 32 << 20
+
 func pebbleOptions(o StoreOptions) *pebble.Options {
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 32 << 20
 	}
+	log := logger{o.Log}
 	po := &pebble.Options{
-		FS:                          o.FS,
-		FormatMajorVersion:          pebble.FormatNewest,
-		CacheSize:                   o.CacheBytes,
-		MemTableSize:                32 << 20,
+		FS:                 o.FS,
+		FormatMajorVersion: pebble.FormatNewest,
+		// Pebble takes what its memory tables use out of the cache's size,
+		// that of the one being written to disk included: a cache of no
+		// more than that would hold nothing.
+		CacheSize:                   o.CacheBytes + 2*memTableBytes,
+		MemTableSize:                memTableBytes,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       20,
@@ -87,7 +94,13 @@ func pebbleOptions(o StoreOptions) *pebble.Options {
 		WALBytesPerSync:             512 << 10,
 		MaxOpenFiles:                4096,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
-		Logger:                      logger{o.Log},
+		Logger:                      log,
+		// Without a listener Pebble ends the process at the first block
+		// whose checksum is wrong. Whoever reads it gets ErrDamaged, and a
+		// process that is alive can be told to rebuild.
+		EventListener: &pebble.EventListener{
+			DataCorruption: func(info pebble.DataCorruptionInfo) { log.Errorf("%s", info) },
+		},
 	}
 	po.TargetFileSizes[0] = 8 << 20
 	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
