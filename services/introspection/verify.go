@@ -149,11 +149,17 @@ func isJSON(h http.Header) bool {
 
 var jsonType = []string{"application/json"}
 
+// buffered is how much of an answer net/http gathers before it needs to know
+// the length; of less it finds that out for itself.
+const buffered = 2048
+
 // send writes the whole answer at once.
 func send(rw http.ResponseWriter, status int, body []byte) {
 	h := rw.Header()
 	h["Content-Type"] = jsonType
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	if len(body) >= buffered {
+		h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
 	if status != http.StatusOK {
 		rw.WriteHeader(status)
 	}

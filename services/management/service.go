@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"watchword.dev/events"
@@ -12,6 +13,7 @@ import (
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
 	"watchword.dev/projections/directory"
+	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/web"
 )
@@ -38,6 +40,11 @@ type Waiter interface {
 	Wait(ctx context.Context, seq uint64) error
 }
 
+// Verifier recognises secrets without the pen. verifyindex.Index is one.
+type Verifier interface {
+	Identify(secret string, from netip.Addr) (verifyindex.Identity, token.Reason)
+}
+
 // Sealer keeps personal fields.
 type Sealer interface {
 	Seal(ctx context.Context, person token.ID, text string) (events.Sealed, error)
@@ -50,6 +57,9 @@ type Config struct {
 	Authority Authority
 	Directory Directory
 	Reached   Waiter // for the directory
+	// Verifier answers token verification while no pen can be asked for the
+	// head, as long as it is fresh enough. Nil means to answer 503 then.
+	Verifier Verifier
 	// Settle are the projections of this node that a write gives SettleTime to
 	// reach its sequence before it is answered, so that whoever uses the
 	// answer here sees its effect. None, or no time, means not to wait.

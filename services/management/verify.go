@@ -1,6 +1,8 @@
 package management
 
 import (
+	"time"
+
 	"watchword.dev/events"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
@@ -47,7 +49,7 @@ func (s *Service) verifyToken(x *web.Exchange, of ownership) error {
 		return fault.New(fault.InvalidAPIToken)
 	}
 	if err := s.fresh(x); err != nil {
-		return err
+		return s.verifyByIndex(x, cred, account, err)
 	}
 	c, err := s.byToken(x, cred)
 	if err != nil {
@@ -56,10 +58,34 @@ func (s *Service) verifyToken(x *web.Exchange, of ownership) error {
 	if c == nil || of.kind == events.OwnedByAccount && c.token.Owner != account {
 		return fault.New(fault.InvalidAPIToken)
 	}
-	a := verifyAnswer{
-		ID: c.token.ID, NotBefore: seconds(c.token.Grant.NotBefore), ExpiresOn: seconds(c.token.Grant.ExpiresOn),
+	return verified(x, c.token.ID, c.token.Grant.NotBefore, c.token.Grant.ExpiresOn, state(c))
+}
+
+// verifyByIndex answers while the head is not to be had, for the reason in
+// cause. What the index knows is good within its bound, but what it does not
+// know may have come into being since: that is no "invalid".
+func (s *Service) verifyByIndex(x *web.Exchange, cred web.Credential, account token.ID, cause error) error {
+	if s.Verifier == nil {
+		return cause
 	}
-	switch state(c) {
+	id, reason := s.Verifier.Identify(cred.Secret.Reveal(), x.Address)
+	x.Sequence(id.Sequence)
+	switch reason {
+	case token.ReasonUnknown, token.ReasonStale, token.ReasonNotReady:
+		return cause
+	case token.ReasonRevoked, token.ReasonMalformed:
+		return fault.New(fault.InvalidAPIToken)
+	}
+	if !account.IsZero() && id.Owner != account {
+		return fault.New(fault.InvalidAPIToken)
+	}
+	return verified(x, id.Token, id.NotBefore, id.ExpiresOn, reason)
+}
+
+// verified answers about a token that is known.
+func verified(x *web.Exchange, id token.ID, notBefore, expiresOn time.Time, reason token.Reason) error {
+	a := verifyAnswer{ID: id, NotBefore: seconds(notBefore), ExpiresOn: seconds(expiresOn)}
+	switch reason {
 	case token.ReasonNone:
 		a.Status = statusActive
 		return x.Result(a, noteActive)

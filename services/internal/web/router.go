@@ -168,17 +168,24 @@ func (rt *Router) exchange(w http.ResponseWriter, r *http.Request) *Exchange {
 		r:           r,
 		w:           &response{ResponseWriter: w},
 	}
-	if id := r.Header["X-Request-Id"]; len(id) == 1 && validRequestID(id[0]) {
-		x.RequestID = id[0]
-	} else {
-		x.RequestID = rt.cfg.IDs.New().ULID()
-	}
+	x.RequestID = rt.requestID(r.Header)
 	x.credential, x.credErr = credential(rt.cfg.Format, r.Header)
 	h := w.Header()
 	h.Set("Cf-Ray", x.Ray)
 	h.Set("X-Request-Id", x.RequestID)
 	SecurityHeaders(h)
 	return x
+}
+
+// requestID returns the client's own id, or a new one. It goes into the log and
+// the ledger, so it must not be a secret that stands in the wrong header.
+func (rt *Router) requestID(h http.Header) string {
+	if id := h["X-Request-Id"]; len(id) == 1 && validRequestID(id[0]) {
+		if _, err := rt.cfg.Format.Parse(id[0]); err != nil {
+			return id[0]
+		}
+	}
+	return rt.cfg.IDs.New().ULID()
 }
 
 // SecurityHeaders sets what every answer carries: nothing is cached, nothing

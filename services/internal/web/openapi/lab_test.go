@@ -245,7 +245,7 @@ func (l *lab) serve(ring *keyring.Keyring, reached management.Waiter) {
 	l.url = "http://" + listener.Addr().String()
 	rt := web.NewRouter(web.Config{Log: logger})
 	m := must[*management.Service](l.t)(management.New(management.Config{
-		Authority: l.asked, Directory: l.dir, Reached: reached, Settle: []management.Waiter{l.index}, SettleTime: time.Second,
+		Authority: l.asked, Directory: l.dir, Reached: reached, Verifier: l.index, Settle: []management.Waiter{l.index}, SettleTime: time.Second,
 		Sealer: ring, RequestKey: ring.RequestKey(), Catalogue: catalogue.Cloudflare, Now: l.now.Now,
 	}))
 	m.Routes(rt)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"watchword.dev/events/token"
 )
 
 const (
@@ -490,5 +492,41 @@ func TestReadYourWrites(t *testing.T) {
 	gone := l.do("GET", userTokens, as, nil, 503, 20015)
 	if gone.Header.Get("Retry-After") == "" || gone.Header.Get("X-Should-Retry") != "" {
 		t.Errorf("headers %v", gone.Header)
+	}
+}
+
+// TestVerifyWithoutPen: whoever is known stays known while no pen answers, and
+// nobody is called invalid who may only be new.
+func TestVerifyWithoutPen(t *testing.T) {
+	l := newLab(t)
+	as := l.admin.header()
+	a := l.create(userTokens, as, grant("n", dnsWrite, zone))
+	owned := l.create(l.admin.accountTokens(), as, grant("n", dnsWrite, zone))
+	off := l.create(userTokens, as, grant("n", dnsWrite, zone, `"status":"disabled"`))
+	away := l.create(userTokens, as, grant("n", dnsWrite, zone, `"condition":{"request_ip":{"in":["192.0.2.1"]}}`))
+	gone := l.create(userTokens, as, grant("n", dnsWrite, zone))
+	l.do("DELETE", userTokens+"/"+gone.ID, as, nil, 200, 0)
+	stranger, err := token.Format{}.Generate(token.KindUser)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.asked.gone.Store(true)
+	for _, c := range []struct {
+		path, secret string
+		status, code int
+		has          string
+	}{
+		{userTokens, a.Value, 200, 0, validAndActive},
+		{l.admin.accountTokens(), owned.Value, 200, 0, validAndActive},
+		{l.rival.accountTokens(), owned.Value, 401, codeUnknownSecret, ""},
+		{userTokens, owned.Value, 401, codeUnknownSecret, ""},
+		{userTokens, off.Value, 200, 0, `"status":"disabled"`},
+		{userTokens, away.Value, 403, 9109, "127.0.0.1"},
+		{userTokens, gone.Value, 401, codeUnknownSecret, ""},
+		{userTokens, stranger.Reveal(), 503, 20015, ""},
+	} {
+		if got := l.do("GET", c.path+"/verify", bearer(c.secret), nil, c.status, c.code); !strings.Contains(string(got.body), c.has) {
+			t.Errorf("%s", got.body)
+		}
 	}
 }
