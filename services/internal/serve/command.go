@@ -16,7 +16,7 @@ import (
 
 // Commands returns the verbs that run a server or work on its files.
 func Commands(app *cli.App) []*cobra.Command {
-	return []*cobra.Command{serveCommand(), rebuildCommand(app), initCommand(), natsCommand(), configCommand(), versionCommand()}
+	return []*cobra.Command{serveCommand(), rebuildCommand(app), fsckCommand(app), initCommand(), natsCommand(), configCommand(), versionCommand()}
 }
 
 func serveCommand() *cobra.Command {

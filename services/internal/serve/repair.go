@@ -72,7 +72,7 @@ func openOffline(ctx context.Context, data string) (*offline, error) {
 	if _, err := os.Stat(filepath.Join(data, natsDir)); errors.Is(err, fs.ErrNotExist) {
 		return nil, cli.Fail(cli.ExitLocal, fmt.Errorf("%s holds no ledger", data), "name the server's data directory with --data")
 	}
-	n := &node{cfg: &config.Serve{Data: data}, log: slog.New(slog.DiscardHandler)}
+	n := &node{cfg: &config.Serve{Data: data, IndexMemory: 1 << 30, DirectoryMemory: 64 << 20}, log: slog.New(slog.DiscardHandler)}
 	var err error
 	if n.nats, err = openNATS(n.cfg, n.log); err != nil {
 		return nil, err

@@ -162,6 +162,7 @@ func (n *node) openKeys(ctx context.Context) (*keyring.Keyring, error) {
 
 func (n *node) openProjections() error {
 	n.directory, n.index = n.directoryParts(), n.indexParts()
+	n.sweepScratch()
 	return errors.Join(n.directory.start(), n.index.start())
 }
 

@@ -7,6 +7,9 @@ import (
 	"sync"
 	"time"
 
+	json "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"watchword.dev/events/fault"
 	"watchword.dev/projections/directory"
 	"watchword.dev/projections/verifyindex"
@@ -23,7 +26,7 @@ type job struct {
 	Finished time.Time `json:"finished,omitzero"`
 	Failed   string    `json:"failed,omitzero"`
 	// Result is what fsck has found.
-	Result any `json:"result,omitzero"`
+	Result jsontext.Value `json:"result,omitzero"`
 }
 
 // upkeep runs jobs and remembers the last one.
@@ -50,7 +53,10 @@ func (u *upkeep) start(kind string, work func(progress func(done, head uint64)) 
 		})
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		j.Result, j.Finished = result, time.Now().UTC()
+		j.Finished = time.Now().UTC()
+		if err == nil && result != nil {
+			j.Result, err = json.Marshal(result)
+		}
 		if err != nil {
 			j.Failed = err.Error()
 		}
@@ -97,6 +103,9 @@ func (f *front) upkeepRoutes(rt *web.Router, m *management.Service) {
 		return n.job(x, "rebuild "+x.Param("projection"), func(ctx context.Context, progress func(done, head uint64)) (any, error) {
 			return nil, rebuild(ctx, progress)
 		})
+	}))
+	rt.Handle(http.MethodPost, "/v1/upkeep/fsck", operator(func(x *web.Exchange) error {
+		return n.job(x, "fsck", n.fsck)
 	}))
 }
 

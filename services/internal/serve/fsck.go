@@ -1,0 +1,145 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	json "github.com/go-json-experiment/json"
+	"github.com/spf13/cobra"
+
+	"watchword.dev/projections/directory"
+	"watchword.dev/projections/verifyindex"
+	"watchword.dev/services/internal/cli"
+	"watchword.dev/services/internal/embed"
+	"watchword.dev/services/internal/fsck"
+)
+
+func fsckCommand(app *cli.App) *cobra.Command {
+	var data string
+	cmd := &cobra.Command{
+		Use: "fsck", Short: "Check the ledger, its chain, and the projections against it", Args: cobra.NoArgs,
+		Long: `Read the whole ledger and check that nothing is missing and that every event
+follows from the one before it; then build each projection anew and compare it row by
+row with the one that serves. Nothing is changed.
+
+With a running server the work is done there. Without one it is done here, on
+the data directory. The exit code is 0 when nothing is wrong, and 5 otherwise.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			asJSON, err := app.JSON()
+			if err != nil {
+				return err
+			}
+			show := newProgress(app, "fsck")
+			report, err := check(cmd.Context(), app, data, show)
+			show.finish(err)
+			if err != nil {
+				return err
+			}
+			return showReport(app, report, asJSON)
+		},
+	}
+	bindData(cmd.Flags(), &data)
+	return cmd
+}
+
+// check checks a data directory, by itself or by the server that uses it.
+func check(ctx context.Context, app *cli.App, data string, show *progress) (fsck.Report, error) {
+	var report fsck.Report
+	o, err := openOffline(ctx, data)
+	if errors.Is(err, embed.ErrLocked) {
+		j, err := upkeepOver(ctx, app, data, "/v1/upkeep/fsck", show)
+		if err != nil {
+			return report, err
+		}
+		return report, json.Unmarshal(j.Result, &report)
+	}
+	if err != nil {
+		return report, err
+	}
+	defer o.close()
+	d, x := o.n.directoryParts(), o.n.indexParts()
+	ddir, err := d.home.Current()
+	if err != nil {
+		return report, err
+	}
+	xdir, err := x.home.Current()
+	if err != nil {
+		return report, err
+	}
+	scratch, remove, err := o.n.scratch()
+	if err != nil {
+		return report, err
+	}
+	defer remove()
+	return fsck.Check(ctx, fsck.Config{
+		Ledger: o.n.ledger, Scratch: filepath.Join(scratch, "anew"), Progress: show.update,
+		Stores: []fsck.Store{{Kind: fsck.Directory(), Dir: ddir}, {Kind: fsck.Index(int64(o.n.cfg.IndexMemory)), Dir: xdir}},
+	})
+}
+
+// fsck checks the running node.
+func (n *node) fsck(ctx context.Context, progress func(done, head uint64)) (any, error) {
+	scratch, remove, err := n.scratch()
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	return fsck.Check(ctx, fsck.Config{
+		Ledger: n.ledger, Scratch: filepath.Join(scratch, "anew"), Progress: progress,
+		Stores: []fsck.Store{
+			{Kind: fsck.Directory(), Dir: filepath.Join(scratch, directory.Name), Live: n.directory.get().Store()},
+			{Kind: fsck.Index(int64(n.cfg.IndexMemory)), Dir: filepath.Join(scratch, verifyindex.Name), Live: n.index.get()},
+		},
+	})
+}
+
+// scratchPrefix begins the names of the directories that scratch makes.
+const scratchPrefix = "fsck-"
+
+// sweepScratch removes what a check has left behind that was killed.
+func (n *node) sweepScratch() {
+	left, err := filepath.Glob(n.cfg.Path(scratchPrefix + "*"))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	if err != nil {
+		n.log.Warn("remove what an earlier fsck has left", "error", err)
+	}
+}
+
+// scratch makes a directory on the disk of the data, so that copies of stores
+// can be links.
+func (n *node) scratch() (dir string, remove func(), err error) {
+	dir, err = os.MkdirTemp(n.cfg.Data, scratchPrefix)
+	return dir, func() {
+		if err := os.RemoveAll(dir); err != nil {
+			n.log.Warn("remove what fsck has built", "error", err)
+		}
+	}, err
+}
+
+// showReport prints what was found and turns it into the exit code.
+func showReport(app *cli.App, r fsck.Report, asJSON bool) error {
+	if asJSON {
+		if err := app.PrintJSON(r); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(app.Out, "ledger       %d commits, %d events, epoch %d, head %s\n", r.Commits, r.Events, r.Epoch, r.Head)
+		for _, s := range r.Stores {
+			fmt.Fprintf(app.Out, "%-12s at sequence %d, %d rows compared\n", s.Name, s.Sequence, s.Rows)
+		}
+		for _, f := range r.Findings {
+			fmt.Fprintf(app.Out, "WRONG  %s\n", f)
+		}
+	}
+	if r.Clean() {
+		return nil
+	}
+	return cli.Fail(cli.ExitProof, fmt.Errorf("%d things are wrong", len(r.Findings)),
+		"a projection that is wrong can be built anew: watchword rebuild NAME",
+		"if the ledger itself is wrong, stop writing, keep a copy of the store, and restore")
+}
