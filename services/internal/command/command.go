@@ -81,7 +81,7 @@ type UpdateToken struct {
 type RollToken struct {
 	Target
 	Secret  token.Digest  `json:"secret"`
-	Grace   time.Duration `json:"grace,omitzero,format:nano"`
+	Grace   time.Duration `json:"grace,omitzero"`
 	Force   bool          `json:"force,omitzero"`
 	Request string        `json:"request,omitzero"`
 	Repeat  bool          `json:"repeat,omitzero"`
@@ -206,7 +206,7 @@ func decoder[C Command]() decodeFunc {
 	var zero C
 	return decodeFunc{zero.Verb(), func(b []byte) (Command, error) {
 		var c C
-		err := json.Unmarshal(b, &c, json.RejectUnknownMembers(true))
+		err := json.Unmarshal(b, &c, wire, json.RejectUnknownMembers(true))
 		return c, err
 	}}
 }
@@ -219,8 +219,22 @@ func index(all ...decodeFunc) map[string]func([]byte) (Command, error) {
 	return m
 }
 
-// wire keeps the resources of a grant as they were sent, byte for byte.
-var wire = jsontext.PreserveRawStrings(true)
+// wire keeps the resources of a grant as they were sent, byte for byte, and
+// writes durations as nanoseconds, for which JSON has no form of its own.
+var wire = json.JoinOptions(
+	jsontext.PreserveRawStrings(true),
+	json.WithMarshalers(json.MarshalToFunc(func(e *jsontext.Encoder, d time.Duration) error {
+		return e.WriteToken(jsontext.Int(int64(d)))
+	})),
+	json.WithUnmarshalers(json.UnmarshalFromFunc(func(dec *jsontext.Decoder, d *time.Duration) error {
+		var n int64
+		if err := json.UnmarshalDecode(dec, &n); err != nil {
+			return err
+		}
+		*d = time.Duration(n)
+		return nil
+	})),
+)
 
 // message is a command under way.
 type message struct {
