@@ -38,5 +38,6 @@ Begin with "watchword serve"; in another terminal, from the same directory,
 	app.Flags(cmd)
 	cmd.AddCommand(app.Commands()...)
 	cmd.AddCommand(serve.Commands(app)...)
+	cli.Strict(cmd)
 	return cmd
 }

@@ -89,6 +89,24 @@ func (a *App) Flags(root *cobra.Command) {
 	f.StringVar(&a.adminFile, "admin-file", "", "use the credentials in this admin.json (default: ./data/admin.json where no context is chosen; env WATCHWORD_ADMIN_FILE)")
 	f.StringVar(&a.url, "url", "", "base URL of the server, without /client/v4 (env WATCHWORD_URL)")
 	f.StringVarP(&a.output, "output", "o", "table", "output: table or json")
+	// Before anything happens: a token whose secret cannot be shown afterwards
+	// would be lost.
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		_, err := a.json()
+		return err
+	}
+}
+
+// Strict makes the commands that only hold others refuse what they do not
+// know. By itself cobra shows their help then, with exit code 0.
+func Strict(cmd *cobra.Command) {
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args = cobra.NoArgs
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	for _, c := range cmd.Commands() {
+		Strict(c)
+	}
 }
 
 // Commands returns the client verbs.
