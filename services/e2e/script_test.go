@@ -107,7 +107,7 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	s.speaker = newSpeaker(a)
 	for k, v := range map[string]string{
 		"URL": a.BaseURL, "EMAIL": a.Email, "APIKEY": a.APIKey, "ACCOUNT": a.AccountID, "USERID": a.UserID,
-		"ENFORCER": a.EnforcerKey, "NATS": a.NATSURL, "SEED": a.NATSSeedFile,
+		"HOST": strings.TrimPrefix(a.BaseURL, "http://"), "ENFORCER": a.EnforcerKey, "NATS": a.NATSURL, "SEED": a.NATSSeedFile,
 	} {
 		ts.Setenv(k, v)
 	}

@@ -41,7 +41,7 @@ func (o *output) await(pattern string, done <-chan struct{}) error {
 	}
 }
 
-// member finds a member by a path such as errors.0.code. Scalars come without
+// member finds a member by a path such as errors.0.code or result.len. Scalars come without
 // quotes, others as compact JSON.
 func member(text, path string) (string, error) {
 	v := jsontext.Value(text)
@@ -61,7 +61,7 @@ func member(text, path string) (string, error) {
 			if err := json.Unmarshal(v, &a); err != nil {
 				return "", err
 			}
-			if step == "#" {
+			if step == "len" {
 				v = jsontext.Value(strconv.Itoa(len(a)))
 				continue
 			}
