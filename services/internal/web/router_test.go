@@ -198,6 +198,7 @@ func TestIDs(t *testing.T) {
 		{"", "", "", ""},
 		{"a b", "garbage", "", ""},
 		{strings.Repeat("a", 129), strings.ToUpper(trace), "", ""},
+		{"wwu_2nf70CwLdjhc7DaClkHUkhzRo9Hja5jxtMJRfP18nLFL", "", "", ""}, // a secret in the wrong header
 		{"a\"b", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "", ""},
 	} {
 		var x *Exchange
