@@ -228,7 +228,7 @@ func (a *arena) run() {
 	for i := range a.nodes {
 		a.nodes[i].gate.resume()
 	}
-	time.Sleep(2 * a.Takeover)
+	time.Sleep(a.Step) // whatever is under way arrives
 	a.stop()
 	close(a.end)
 	a.group.Wait()
