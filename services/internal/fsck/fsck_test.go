@@ -101,7 +101,7 @@ func TestClean(t *testing.T) {
 			t.Errorf("findings: %v", r.Findings)
 		}
 		for i, k := range w.kinds {
-			if s := r.Stores[i]; s.Name != k.Name || s.Sequence != at[i] || at[i] > 0 && s.Rows < 4 {
+			if s := r.Stores[i]; s.Name != k.Name || s.Sequence != at[i] || at[i] > 0 && s.Rows < 3 {
 				t.Errorf("compared %+v, want %d", s, at[i])
 			}
 			at[i] += 1 + w.rng.Uint64N(100)
