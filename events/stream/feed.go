@@ -28,9 +28,10 @@ const (
 
 // feed pulls messages from a consumer and decodes them ahead of the reader.
 //
-// It speaks the pull protocol itself, on a plain subscription. The client
-// library's Consume sets a timer back and takes three locks for each message,
-// which on a replay is a third of all that a message costs.
+// It speaks the pull protocol itself, on a plain subscription: the client
+// library's Consume sets a timer back twice and takes several locks for each
+// message, and its ordered consumer subscribes anew without asking us, who must
+// look first whether the ledger still has what was read.
 type feed struct {
 	nc       *nats.Conn
 	consumer string
