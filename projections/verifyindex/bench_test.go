@@ -338,3 +338,39 @@ func BenchmarkVerifyDisk(b *testing.B) {
 		})
 	})
 }
+
+// BenchmarkBulk loads an empty index: what a replay costs beyond reading and
+// decoding.
+func BenchmarkBulk(b *testing.B) {
+	c := newCrowd(*benchTokens / 5)
+	commits := []events.Commit{c.commit(events.Draft{Data: &events.LogOpened{Brand: "ww"}})}
+	for i := range c.n {
+		commits = append(commits, c.commit(c.created(i)))
+	}
+	var loading, ending time.Duration
+	for b.Loop() {
+		x, err := Open(Options{Dir: b.TempDir(), MemoryBytes: 4 << 30})
+		if err != nil {
+			b.Fatal(err)
+		}
+		start := time.Now()
+		if err := x.BeginBulk(); err != nil {
+			b.Fatal(err)
+		}
+		for part := range slices.Chunk(commits, 1000) {
+			if err := x.Apply(part); err != nil {
+				b.Fatal(err)
+			}
+		}
+		middle := time.Now()
+		if err := x.EndBulk(); err != nil {
+			b.Fatal(err)
+		}
+		loading, ending = loading+middle.Sub(start), ending+time.Since(middle)
+		x.Close()
+	}
+	events := float64(len(commits) * b.N)
+	b.ReportMetric(events/(loading+ending).Seconds(), "events/s")
+	b.ReportMetric(float64(loading.Nanoseconds())/events, "apply-ns/event")
+	b.ReportMetric(float64(ending.Nanoseconds())/events, "ingest-ns/event")
+}

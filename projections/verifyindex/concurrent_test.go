@@ -248,3 +248,52 @@ func TestNoPooledReaderMissesARevocation(t *testing.T) {
 		}
 	}
 }
+
+// TestOldViewFindsWhatHasMoved: a reader that was held up between loading its
+// view and looking into it still finds every token, although the entries have
+// moved, the slots were replaced and the blocks are gone.
+func TestOldViewFindsWhatHasMoved(t *testing.T) {
+	c := newCrowd(600)
+	x := open(t, Options{Now: func() time.Time { return c.now }, blockSize: 4 << 10, alloc: heapBlock}, vfs.NewMem())
+	defer x.Close()
+	early := c.n / 6 // few enough that the table must grow for the rest
+	commits := []events.Commit{c.commit(events.Draft{Data: &events.LogOpened{Brand: projectiontest.Brand}})}
+	for i := range early {
+		commits = append(commits, c.commit(c.created(i)))
+	}
+	if err := x.Apply(commits); err != nil {
+		t.Fatal(err)
+	}
+	x.Observe(pulse(c.at, c.now), c.now)
+	old := x.view.Load()
+	for i := early; i < c.n; i++ {
+		if err := x.Apply([]events.Commit{c.commit(c.created(i))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range c.n {
+		about := events.Envelope{Subject: "token/" + idOf('t', i).String()}
+		if err := x.Apply([]events.Commit{c.commit(events.Draft{Envelope: about, Data: &events.TokenUpdated{Grant: c.grant(i)}})}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if x.view.Load().table.slots == old.table.slots {
+		t.Fatal("the table has not grown")
+	}
+	moved := 0
+	for i := range early {
+		digest := token.Sum(c.secret(i))
+		if _, _, m := old.table.find(&digest); m {
+			moved++
+		}
+		req := c.request(i)
+		var d token.Decision
+		x.verify(&d, old, 0, &digest, &req, c.now)
+		if d.Verdict != token.VerdictAllow {
+			t.Errorf("token %d: %+v", i, d)
+		}
+	}
+	if moved == 0 {
+		t.Error("no block is gone")
+	}
+}
