@@ -182,41 +182,30 @@ func (s *Service) reader(x *web.Exchange) (*caller, error) {
 	return s.authenticate(x)
 }
 
-// writer finds out who sends a command, as far as it is needed to seal where
-// they sent it from. The authority authenticates and authorises for itself, at
-// its own head.
+// writer finds out who sends a command, before anything else is read of it.
+// The authority authenticates and authorises for itself, at its own head; here
+// it is known whose personal fields are to be sealed, and strangers go no
+// further.
 //
 // The directory is asked as it is: what it knows of a secret's owner does not
 // change. Only a stranger is looked for again at the head. An account that the
 // caller does not belong to is refused here, in the same words as one that
 // does not exist; zero is no account.
-func (s *Service) writer(x *web.Exchange, account token.ID) (command.Caller, *caller, error) {
-	var none command.Caller
+func (s *Service) writer(x *web.Exchange, account token.ID) (*caller, error) {
 	cred, err := x.Credential()
 	switch {
 	case err != nil:
-		return none, nil, err
+		return nil, err
 	case cred.None():
-		return none, nil, fault.New(fault.MissingCredentials)
+		return nil, fault.New(fault.MissingCredentials)
 	}
-	c, err := s.knownWriter(x, account)
-	if err != nil {
-		if err := s.fresh(x); err != nil {
-			return none, nil, err
-		}
-		if c, err = s.knownWriter(x, account); err != nil {
-			return none, nil, err
-		}
+	if c, err := s.knownWriter(x, account); err == nil {
+		return c, nil
 	}
-	by := command.Caller{
-		Kind: cred.Kind, Digest: cred.Secret.Digest(), Address: x.Address,
-		RequestID: x.RequestID, Traceparent: x.Traceparent,
+	if err := s.fresh(x); err != nil {
+		return nil, err
 	}
-	if cred.Key() {
-		by.EmailIndex = s.Sealer.EmailIndex(cred.Email)
-	}
-	by.Origin, err = s.origin(x, c.person())
-	return by, c, err
+	return s.knownWriter(x, account)
 }
 
 func (s *Service) knownWriter(x *web.Exchange, account token.ID) (*caller, error) {
@@ -226,6 +215,24 @@ func (s *Service) knownWriter(x *web.Exchange, account token.ID) (*caller, error
 	}
 	_, _, err = s.account(c, account)
 	return c, err
+}
+
+// sender is the caller as a command names them: by the digest of what they
+// presented, and with where they sent it from sealed.
+func (s *Service) sender(x *web.Exchange, c *caller) (command.Caller, error) {
+	cred, err := x.Credential()
+	if err != nil {
+		return command.Caller{}, err
+	}
+	by := command.Caller{
+		Kind: cred.Kind, Digest: cred.Secret.Digest(), Address: x.Address,
+		RequestID: x.RequestID, Traceparent: x.Traceparent,
+	}
+	if cred.Key() {
+		by.EmailIndex = s.Sealer.EmailIndex(cred.Email)
+	}
+	by.Origin, err = s.origin(x, c.person())
+	return by, err
 }
 
 // origin seals from where a command came.

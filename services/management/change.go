@@ -27,6 +27,10 @@ func (s *Service) createToken(x *web.Exchange, of ownership) error {
 	if err != nil {
 		return err
 	}
+	c, err := s.writer(x, account)
+	if err != nil {
+		return err
+	}
 	raw, err := x.Body(web.MaxBody)
 	if err != nil {
 		return err
@@ -42,10 +46,6 @@ func (s *Service) createToken(x *web.Exchange, of ownership) error {
 	if err != nil {
 		return err
 	}
-	by, c, err := s.writer(x, account)
-	if err != nil {
-		return err
-	}
 	cmd := command.CreateToken{
 		Target: command.Target{ID: s.IDs.New(), OwnerKind: of.kind, Owner: account},
 		Name:   b.Name, Grant: g, Disabled: b.Status == statusDisabled,
@@ -58,7 +58,7 @@ func (s *Service) createToken(x *web.Exchange, of ownership) error {
 		return err
 	}
 	cmd.Secret = secret.Digest()
-	r, err := s.do(x, by, cmd)
+	r, err := s.do(x, c, cmd)
 	if err != nil {
 		return err
 	}
@@ -83,6 +83,10 @@ func (s *Service) updateToken(x *web.Exchange, of ownership) error {
 	if err != nil {
 		return err
 	}
+	c, err := s.writer(x, at.Owner)
+	if err != nil {
+		return err
+	}
 	var b tokenBody
 	if err := x.Decode(&b); err != nil {
 		return err
@@ -98,11 +102,7 @@ func (s *Service) updateToken(x *web.Exchange, of ownership) error {
 	if err != nil {
 		return err
 	}
-	by, _, err := s.writer(x, at.Owner)
-	if err != nil {
-		return err
-	}
-	r, err := s.do(x, by, command.UpdateToken{Target: at, Name: b.Name, Grant: g, Status: b.Status})
+	r, err := s.do(x, c, command.UpdateToken{Target: at, Name: b.Name, Grant: g, Status: b.Status})
 	if err != nil {
 		return err
 	}
@@ -122,6 +122,10 @@ func (s *Service) rollToken(x *web.Exchange, of ownership) error {
 	if err != nil {
 		return err
 	}
+	c, err := s.writer(x, at.Owner)
+	if err != nil {
+		return err
+	}
 	raw, err := x.Body(web.MaxBody)
 	if err != nil {
 		return err
@@ -134,10 +138,6 @@ func (s *Service) rollToken(x *web.Exchange, of ownership) error {
 	if cmd.Grace, err = parseGrace(b.Grace); err != nil {
 		return err
 	}
-	by, c, err := s.writer(x, at.Owner)
-	if err != nil {
-		return err
-	}
 	if cmd.Request, cmd.Repeat, err = s.repeat(x, c, at.Owner, at.ID, raw); err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (s *Service) rollToken(x *web.Exchange, of ownership) error {
 		return err
 	}
 	cmd.Secret = secret.Digest()
-	if _, err := s.do(x, by, cmd); err != nil {
+	if _, err := s.do(x, c, cmd); err != nil {
 		return err
 	}
 	return x.Result(secret.Reveal())
@@ -187,12 +187,12 @@ type reasonBody struct {
 	Reason string `json:"reason"`
 }
 
-func readReason(x *web.Exchange) (string, error) {
+func (s *Service) readReason(x *web.Exchange) (string, error) {
 	var b reasonBody
 	if err := x.DecodeOptional(&b); err != nil {
 		return "", err
 	}
-	return b.Reason, checkReason(b.Reason)
+	return b.Reason, s.checkReason(b.Reason)
 }
 
 // revokeToken ends a token for good.
@@ -240,22 +240,26 @@ func (s *Service) change(x *web.Exchange, of ownership, cmd func(command.Target,
 	if err != nil {
 		return at, r, err
 	}
-	reason, err := readReason(x)
+	c, err := s.writer(x, at.Owner)
 	if err != nil {
 		return at, r, err
 	}
-	by, _, err := s.writer(x, at.Owner)
+	reason, err := s.readReason(x)
 	if err != nil {
 		return at, r, err
 	}
-	r, err = s.do(x, by, cmd(at, reason))
+	r, err = s.do(x, c, cmd(at, reason))
 	return at, r, err
 }
 
 // do sends a command and gives this node's projections a moment to see it. The
 // command is durable by then, so a projection that is slow changes nothing
 // about the answer.
-func (s *Service) do(x *web.Exchange, by command.Caller, cmd command.Command) (command.Result, error) {
+func (s *Service) do(x *web.Exchange, c *caller, cmd command.Command) (command.Result, error) {
+	by, err := s.sender(x, c)
+	if err != nil {
+		return command.Result{}, err
+	}
 	ctx, cancel := context.WithTimeout(x.Context(), s.CommandWait)
 	defer cancel()
 	r, err := s.Authority.Do(ctx, by, cmd)

@@ -68,11 +68,15 @@ type enforcerBody struct {
 
 // enrollEnforcer lets a service ask, and shows its key, this once.
 func (s *Service) enrollEnforcer(x *web.Exchange) error {
+	c, err := s.operator(x)
+	if err != nil {
+		return err
+	}
 	var b enforcerBody
 	if err := x.Decode(&b); err != nil {
 		return err
 	}
-	if err := checkName(b.Name); err != nil {
+	if err := s.checkName(b.Name); err != nil {
 		return err
 	}
 	if !validRegion(b.Region) {
@@ -81,18 +85,11 @@ func (s *Service) enrollEnforcer(x *web.Exchange) error {
 	if b.Ceiling < 0 || b.Ceiling > maxCeiling {
 		return fault.New(fault.InvalidField).WithPointer("/ceiling_seconds").WithDetail("at most %d", maxCeiling)
 	}
-	by, c, err := s.writer(x, token.ID{})
-	if err != nil {
-		return err
-	}
-	if !c.operator() {
-		return fault.New(fault.NotPermitted)
-	}
 	secret, err := s.Format.Generate(token.KindEnforcer)
 	if err != nil {
 		return err
 	}
-	r, err := s.do(x, by, command.EnrollEnforcer{
+	r, err := s.do(x, c, command.EnrollEnforcer{
 		ID: s.IDs.New(), Name: b.Name, Region: b.Region, CeilingSeconds: b.Ceiling, Secret: secret.Digest(),
 	})
 	if err != nil {
@@ -109,21 +106,27 @@ func (s *Service) retireEnforcer(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
-	reason, err := readReason(x)
+	c, err := s.operator(x)
 	if err != nil {
 		return err
 	}
-	by, c, err := s.writer(x, token.ID{})
+	reason, err := s.readReason(x)
 	if err != nil {
 		return err
 	}
-	if !c.operator() {
-		return fault.New(fault.NotPermitted)
-	}
-	if _, err := s.do(x, by, command.RetireEnforcer{ID: id, Reason: reason}); err != nil {
+	if _, err := s.do(x, c, command.RetireEnforcer{ID: id, Reason: reason}); err != nil {
 		return err
 	}
 	return x.Result(idAnswer{id})
+}
+
+// operator returns the sender of a command that is an operator's to give.
+func (s *Service) operator(x *web.Exchange) (*caller, error) {
+	c, err := s.writer(x, token.ID{})
+	if err == nil && !c.operator() {
+		err = fault.New(fault.NotPermitted)
+	}
+	return c, err
 }
 
 func validRegion(s string) bool {

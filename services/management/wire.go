@@ -54,7 +54,7 @@ type addressBody struct {
 // caller holds.
 func (s *Service) grant(b *tokenBody) (token.Grant, error) {
 	var g token.Grant
-	if err := checkName(b.Name); err != nil {
+	if err := s.checkName(b.Name); err != nil {
 		return g, err
 	}
 	for _, p := range b.Policies {
@@ -89,23 +89,23 @@ func (s *Service) grant(b *tokenBody) (token.Grant, error) {
 	return g, nil
 }
 
-func checkName(name string) error {
+func (s *Service) checkName(name string) error {
 	switch n := utf8.RuneCountInString(name); {
 	case n > web.MaxName:
 		return fault.New(fault.InvalidName).WithPointer("/name").WithDetail("at most %d characters", web.MaxName)
 	case strings.TrimSpace(name) == "":
 		return fault.New(fault.InvalidName).WithPointer("/name")
-	case !web.ValidName(name):
+	case !web.ValidName(name), web.HoldsSecret(s.Format, name):
 		return fault.New(fault.InvalidText).WithPointer("/name")
 	}
 	return nil
 }
 
-func checkReason(reason string) error {
+func (s *Service) checkReason(reason string) error {
 	switch {
 	case len(reason) > web.MaxReason:
 		return fault.New(fault.InvalidReason).WithPointer("/reason").WithDetail("at most %d bytes", web.MaxReason)
-	case !web.ValidReason(reason):
+	case !web.ValidReason(reason), web.HoldsSecret(s.Format, reason):
 		return fault.New(fault.InvalidText).WithPointer("/reason")
 	}
 	return nil

@@ -1,8 +1,11 @@
 package web
 
 import (
+	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"watchword.dev/events/token"
 )
 
 // MaxName is the longest name of a thing, in characters.
@@ -42,4 +45,17 @@ func blank(s string) bool {
 		}
 	}
 	return true
+}
+
+// HoldsSecret reports whether a well-formed secret of this installation stands
+// in s. Such a text must not reach the ledger, which is for ever.
+func HoldsSecret(f token.Format, s string) bool {
+	for word := range strings.FieldsFuncSeq(s, func(r rune) bool {
+		return r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}) {
+		if _, err := f.Parse(word); err == nil {
+			return true
+		}
+	}
+	return false
 }

@@ -184,6 +184,8 @@ func TestBadTokens(t *testing.T) {
 		"CR LF in the name":            {name(`a\r\nX-Evil: 1`), 1001, "/name"},
 		"NUL in the name":              {name(`a\u0000b`), 1001, "/name"},
 		"a line separator":             {name(`a\u2028b`), 1001, "/name"},
+		"a secret as the name":         {name(l.admin.key), 1001, "/name"},
+		"a secret in the name":         {name("old: " + l.enforcer + "!"), 1001, "/name"},
 		"a number as the name":         {`{"name":7,` + policy + `}`, 9207, "/name"},
 		"no policies":                  {`{"name":"n"}`, 1001, "/policies"},
 		"null policies":                {`{"name":"n","policies":null}`, 1001, "/policies"},
@@ -287,9 +289,11 @@ func TestBadCredentials(t *testing.T) {
 					continue // open, or with rules of their own
 				}
 				path, body := l.fill(r, ids)
-				a := l.unmoved(r.Method+" "+path, func() *answer { return l.send(l.request(r.Method, path, c.h.Clone(), body)) })
-				if a.StatusCode != c.status || a.code() != c.code {
-					t.Errorf("%s %s: %d with code %d, want %d with %d", r.Method, path, a.StatusCode, a.code(), c.status, c.code)
+				for _, body := range []string{body, "", "{"} { // strangers are not told about their bodies
+					a := l.unmoved(r.Method+" "+path, func() *answer { return l.send(l.request(r.Method, path, c.h.Clone(), body)) })
+					if a.StatusCode != c.status || a.code() != c.code {
+						t.Errorf("%s %s %q: %d with code %d, want %d with %d", r.Method, path, body, a.StatusCode, a.code(), c.status, c.code)
+					}
 				}
 			}
 		})
