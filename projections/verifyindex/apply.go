@@ -129,7 +129,7 @@ func (x *Index) created(r *events.Record, d *events.TokenCreated) error {
 	if err := x.unusedSecret(d.Secret); err != nil {
 		return err
 	}
-	e := newEntry(d.Secret, id, d.Owner, kind, r.Number)
+	e := newEntry(x.w.room, d.Secret, id, d.Owner, kind, r.Number)
 	var s state
 	if d.Disabled {
 		s |= flagDisabled
@@ -142,6 +142,7 @@ func (x *Index) created(r *events.Record, d *events.TokenCreated) error {
 	if err != nil {
 		return err
 	}
+	x.w.room = e
 	x.w.tokens++
 	x.w.secrets++
 	if err := x.w.put(e); err != nil {

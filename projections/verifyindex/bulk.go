@@ -1,7 +1,6 @@
 package verifyindex
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -44,23 +43,13 @@ func (b *bulk) own(owner, id token.ID) {
 func (b *bulk) tokensOf(owner token.ID) []token.ID {
 	if b.owners == nil {
 		b.owners = map[token.ID][]token.ID{}
-		for _, e := range b.index.newest() {
-			b.owners[e.owner()] = append(b.owners[e.owner()], e.token())
-		}
+		b.index.w.table.arena.each(func(e entry, _ ref) {
+			if !e.load().has(flagReplaced) {
+				b.owners[e.owner()] = append(b.owners[e.owner()], e.token())
+			}
+		})
 	}
 	return b.owners[owner]
-}
-
-// newest returns the newest entry of every token in the table.
-func (x *Index) newest() []entry {
-	all := make([]entry, 0, x.ids.slots.used)
-	for _, w := range x.ids.slots.word {
-		if w != 0 {
-			e, _ := x.ids.arena.at(w.ref())
-			all = append(all, e)
-		}
-	}
-	return all
 }
 
 // BeginBulk implements projector.Bulk.
@@ -204,29 +193,38 @@ func (s *tableSet) create(name string) (*sstable.Writer, error) {
 
 const bottomLevel = 6
 
-// writeEntries writes the rows of all entries.
+// sortKey is 16 bytes to sort by and the entry that they are of. Sorting must
+// not look at the entries: at each one a line would be missing.
+type sortKey struct {
+	high, low uint64
+	at        ref
+}
+
+func keyOf(b []byte, at ref) sortKey {
+	return sortKey{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), at}
+}
+
+func (k sortKey) compare(o sortKey) int {
+	if k.high != o.high {
+		return cmp.Compare(k.high, o.high)
+	}
+	if k.low != o.low {
+		return cmp.Compare(k.low, o.low)
+	}
+	return cmp.Compare(k.at, o.at)
+}
+
+// writeEntries writes the rows of all entries. That two digests begin with the
+// same 16 bytes does not happen; Pebble would refuse the table.
 func (s *tableSet) writeEntries() {
-	t := s.x.w.table
-	sorted := make([]sortKey, 0, t.slots.used)
-	for _, w := range t.slots.word {
-		if w != 0 {
-			e, _ := t.arena.at(w.ref())
-			sorted = append(sorted, sortKey{binary.BigEndian.Uint64(e), w.ref()})
-		}
-	}
-	less := func(a, b sortKey) int {
-		if c := cmp.Compare(a.prefix, b.prefix); c != 0 {
-			return c
-		}
-		ea, _ := t.arena.at(a.at)
-		eb, _ := t.arena.at(b.at)
-		return bytes.Compare(ea[:digestLen], eb[:digestLen])
-	}
-	slices.SortFunc(sorted, less)
+	a := s.x.w.table.arena
+	sorted := make([]sortKey, 0, s.x.w.table.slots.used)
+	a.each(func(e entry, r ref) { sorted = append(sorted, keyOf(e, r)) })
+	slices.SortFunc(sorted, sortKey.compare)
 	key := append(make([]byte, 0, 1+digestLen), rowEntry)
 	s.write([]byte{rowEntry}, func(add func(k, v []byte) error) error {
 		for _, k := range sorted {
-			e, _ := t.arena.at(k.at)
+			e, _ := a.at(k.at)
 			if err := add(append(key, e[:digestLen]...), rowOf(e)); err != nil {
 				return err
 			}
@@ -235,20 +233,24 @@ func (s *tableSet) writeEntries() {
 	})
 }
 
-// sortKey sorts entries mostly without a look at them.
-type sortKey struct {
-	prefix uint64
-	at     ref
-}
-
 // writeTokens writes the rows by which tokens and the tokens of an owner are
 // found.
 func (s *tableSet) writeTokens() {
-	all := s.x.newest()
-	slices.SortFunc(all, func(a, b entry) int { return bytes.Compare(a[offToken:offToken+16], b[offToken:offToken+16]) })
+	a := s.x.w.table.arena
+	ids := make([]sortKey, 0, s.x.ids.slots.used)
+	a.each(func(e entry, r ref) {
+		if !e.load().has(flagReplaced) {
+			ids = append(ids, keyOf(e[offToken:], r))
+		}
+	})
+	slices.SortFunc(ids, sortKey.compare)
 	key, value := make([]byte, 0, 1+2*16), make([]byte, 0, 2*digestLen)
+	owners := make([]sortKey, 0, len(ids))
 	s.write([]byte{rowID}, func(add func(k, v []byte) error) error {
-		for _, e := range all {
+		for i, k := range ids {
+			e, _ := a.at(k.at)
+			// Within an owner they stay in this order.
+			owners = append(owners, keyOf(e[offOwner:], ref(i)))
 			value = append(value[:0], e[:digestLen]...)
 			if e.load().has(flagPrevious) {
 				l := s.x.w.links[e.token()]
@@ -260,12 +262,14 @@ func (s *tableSet) writeTokens() {
 		}
 		return nil
 	})
-	// They stay in the order of their ids within each owner.
-	slices.SortStableFunc(all, func(a, b entry) int { return bytes.Compare(a[offOwner:offOwner+16], b[offOwner:offOwner+16]) })
+	slices.SortFunc(owners, sortKey.compare)
 	s.write([]byte{rowOwner}, func(add func(k, v []byte) error) error {
-		for _, e := range all {
-			k := append(append(key, rowOwner), e[offOwner:offOwner+16]...)
-			if err := add(append(k, e[offToken:offToken+16]...), nil); err != nil {
+		for _, o := range owners {
+			id := ids[o.at]
+			k := append(key, rowOwner)
+			k = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(k, o.high), o.low)
+			k = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(k, id.high), id.low)
+			if err := add(k, nil); err != nil {
 				return err
 			}
 		}

@@ -36,6 +36,7 @@ const (
 	flagOwnerGone             // its owner was removed
 	flagReplaced              // this secret is not the token's newest
 	flagPrevious              // an older secret of this token may still verify
+	flagCopied                // in memory only: the table points to another copy
 	flagsMask     = 1<<16 - 1
 	flagsDead     = flagRevoked | flagOwnerGone
 )
@@ -67,8 +68,9 @@ func (s state) hopeless() bool {
 // entry is an entry in memory, digest first.
 type entry []byte
 
-func newEntry(d token.Digest, id, owner token.ID, kind token.OwnerKind, number uint64) entry {
-	e := make(entry, offGrant, offGrant+256)
+// newEntry returns an entry in the room of b, which it grows when needed.
+func newEntry(b []byte, d token.Digest, id, owner token.ID, kind token.OwnerKind, number uint64) entry {
+	e := entry(append(b[:0], make([]byte, offGrant)...))
 	copy(e, d[:])
 	e[offVersion], e[offOwnerKind] = entryVersion, byte(kind)
 	binary.LittleEndian.PutUint64(e[offNumber:], number)

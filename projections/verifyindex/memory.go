@@ -170,6 +170,24 @@ func weight(e entry) int {
 	return roundUp(len(e))
 }
 
+// each calls fn for every entry that the table points to, in the order in which
+// they were added: that is the order of the memory, too.
+func (a *arena) each(fn func(entry, ref)) {
+	for number := range a.next {
+		b := a.blocks[number].Load()
+		if b == nil {
+			continue
+		}
+		for at := unit; at < b.used; {
+			e := entryAt(b, at)
+			if !e.load().has(flagCopied) {
+				fn(e, ref(number)<<unitBits|ref(at/unit))
+			}
+			at += roundUp(len(e))
+		}
+	}
+}
+
 // drop says that n bytes of the entry at r are of no use any more.
 func (a *arena) drop(r ref, n int) {
 	a.blocks[r.block()].Load().live -= n

@@ -142,6 +142,7 @@ func (t *table) put(e entry) (now, before ref, err error) {
 	if before = at.ref(); *at != 0 {
 		old, _ := t.arena.at(before)
 		t.arena.drop(before, weight(old))
+		old.store(old.load() | flagCopied) // which no reader asks for
 	} else {
 		t.slots.used++
 	}

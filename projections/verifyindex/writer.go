@@ -32,7 +32,8 @@ type writer struct {
 	rows  map[token.Digest]entry // entries of this batch; in disk mode
 	owned []ownedToken           // tokens that this batch has created
 
-	tokens, secrets int64 // how many more there are
+	tokens, secrets int64  // how many more there are
+	room            []byte // for an entry that is being made
 	key             [1 + 2*16 + digestLen]byte
 }
 
@@ -220,10 +221,10 @@ func rowEntryOf(d token.Digest, row []byte) (entry, error) {
 	return e, nil
 }
 
-// put adds an entry or replaces the one of the same secret.
+// put adds an entry or replaces the one of the same secret. It keeps a copy.
 func (w *writer) put(e entry) error {
 	if w.table == nil {
-		w.rows[e.digest()] = e
+		w.rows[e.digest()] = e.copyWith(e.digest())
 		return w.write(e)
 	}
 	t, err := w.x.insert(w.table, e)
