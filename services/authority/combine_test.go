@@ -110,10 +110,10 @@ func TestRevocationPassesImport(t *testing.T) {
 	})
 }
 
-// TestImportIsNotStarved keeps ordinary commands of another subject coming
-// while an import waits.
+// TestImportIsNotStarved keeps more ordinary commands of another subject waiting
+// than a commit takes, while an import waits, too.
 func TestImportIsNotStarved(t *testing.T) {
-	in(t, nil, func(w *world) {
+	in(t, func(c *authority.Config) { c.CommitEvents = 4 }, func(w *world) {
 		me := authoritytest.ByKey(w.Operator)
 		token := w.Create()
 		if _, err := w.pen.Do(w.ctx, me, token); err != nil {
@@ -128,12 +128,23 @@ func TestImportIsNotStarved(t *testing.T) {
 		synctest.Wait()
 		importer := me
 		importer.Bulk = true
+		ctx, cancel := context.WithTimeout(w.ctx, time.Second)
+		defer cancel()
+		patient := *w
+		patient.ctx = ctx
 		var imported answers
-		imported.do(w, 0, importer, w.Create())
+		imported.do(&patient, 0, importer, w.Create())
 		synctest.Wait()
+		// Each append takes a while, so that somebody is always waiting.
+		w.log.InjectFunc(func(op eventstest.Op) eventstest.Fault {
+			if op != eventstest.OpAppend {
+				return eventstest.Fault{}
+			}
+			return eventstest.Fault{Hold: after(time.Millisecond)}
+		})
 		stop := make(chan struct{})
 		var busy sync.WaitGroup
-		for range 8 {
+		for range 16 {
 			busy.Go(func() {
 				for {
 					select {

@@ -10,6 +10,7 @@ import (
 
 	"watchword.dev/events/eventstest"
 	"watchword.dev/events/fault"
+	"watchword.dev/events/token"
 	"watchword.dev/services/authority"
 	"watchword.dev/services/authority/authoritytest"
 	"watchword.dev/services/internal/command"
@@ -28,7 +29,7 @@ func TestAppendFails(t *testing.T) {
 		"done much later":          func() eventstest.Fault { return eventstest.Fault{Hold: after(20 * time.Second), Late: true} },
 		"an error of another kind": func() eventstest.Fault { return eventstest.Fault{Err: errors.New("the wire is cut")} },
 	} {
-		for nth := range 6 {
+		for nth := range 9 {
 			t.Run(fmt.Sprintf("%s/%d", name, nth), func(t *testing.T) {
 				in(t, nil, func(w *world) {
 					faults := make([]eventstest.Fault, nth+1)
@@ -53,7 +54,11 @@ func after(d time.Duration) <-chan struct{} {
 func tellTruth(w *world) {
 	w.t.Helper()
 	me := authoritytest.ByKey(w.Operator)
-	var all answers
+	kept := w.Create()
+	if _, err := w.pen.Do(w.ctx, me, kept); err != nil {
+		kept.ID = token.ID{} // this one met the fault
+	}
+	var all, updated answers
 	commands := map[int]command.CreateToken{}
 	for wave := range 3 {
 		for i := range 8 {
@@ -62,9 +67,22 @@ func tellTruth(w *world) {
 			all.do(w, n, me, commands[n])
 		}
 		all.group.Wait()
+		if !kept.ID.IsZero() { // unlike a creation it can be done twice unnoticed
+			updated.do(w, wave, me, command.UpdateToken{Target: kept.Target, Name: "b", Grant: kept.Grant})
+			updated.group.Wait()
+		}
 	}
 	sleep(time.Minute) // whatever is under way arrives
 	w.compare(commands, &all)
+	want := 0
+	for _, err := range updated.errs {
+		if err == nil {
+			want++
+		}
+	}
+	if n := w.whole()["token.updated.v1"]; n != want {
+		w.t.Errorf("%d updates were acknowledged, %d are in the ledger", want, n)
+	}
 }
 
 // compare looks each command up in the ledger.
@@ -88,6 +106,8 @@ func (w *world) compare(commands map[int]command.CreateToken, all *answers) {
 	for n, cmd := range commands {
 		got := at["token/"+cmd.ID.String()]
 		switch err := all.errs[n]; {
+		case err == nil && all.results[n].Unchanged:
+			w.t.Errorf("command %d was told that nothing changed", n)
 		case err == nil && got != all.results[n].Seq:
 			w.t.Errorf("command %d was told commit %d and is in %d", n, all.results[n].Seq, got)
 		case err != nil && got != 0 && !errors.Is(err, fault.OutcomeUnknown):
