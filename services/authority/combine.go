@@ -24,21 +24,33 @@ const triesMax = 16
 // When ctx ends before the command's turn, it is dropped and nothing is done.
 // Once its turn has come it is always answered with what became of it.
 func (p *Pen) Do(ctx context.Context, by command.Caller, cmd command.Command) (command.Result, error) {
-	it := &item{ctx: ctx, by: by, cmd: cmd, class: classOf(&by, cmd), subject: expected(cmd), wake: make(chan bool, 1)}
-	began := time.Now()
-	result, err := p.do(ctx, it)
-	p.stats.command(cmd.Verb(), result, err, time.Since(began))
-	return result, err
+	return p.begin(ctx, by, cmd)()
 }
 
-func (p *Pen) do(ctx context.Context, it *item) (command.Result, error) {
-	if err := ctx.Err(); err != nil {
-		return command.Result{}, fault.Wrap(fault.Overloaded, fmt.Errorf("%w: %w", errWaited, err))
-	}
-	first, err := p.enqueue(it)
+// begin puts cmd in its line, so that it stands before whatever begins later,
+// and returns the rest of Do. It must be called: it may be told to hold the
+// pen.
+func (p *Pen) begin(ctx context.Context, by command.Caller, cmd command.Command) func() (command.Result, error) {
+	it := &item{ctx: ctx, by: by, cmd: cmd, class: classOf(&by, cmd), subject: expected(cmd), wake: make(chan bool, 1)}
+	began := time.Now()
+	first, err := false, ctx.Err()
 	if err != nil {
-		return command.Result{}, err
+		err = fault.Wrap(fault.Overloaded, fmt.Errorf("%w: %w", errWaited, err))
+	} else {
+		first, err = p.enqueue(it)
 	}
+	return func() (result command.Result, _ error) {
+		if err == nil {
+			result, err = p.finish(ctx, it, first)
+		}
+		p.stats.command(cmd.Verb(), result, err, time.Since(began))
+		return result, err
+	}
+}
+
+// finish waits until a command that is in its line is answered, or holds the
+// pen.
+func (p *Pen) finish(ctx context.Context, it *item, first bool) (command.Result, error) {
 	if first {
 		p.hold(it)
 		return it.result, it.err

@@ -157,7 +157,7 @@ func TestRemote(t *testing.T) {
 	if _, err := remote.Do(r.ctx, command.Caller{System: true}, bad); !errors.Is(err, fault.Internal) {
 		t.Errorf("the system from afar: %v", err)
 	}
-	if reply, err := r.servers.connect(t, embed.Node).RequestWithContext(r.ctx, authority.SubjectDo, []byte(`{"verb":"token.create","verb":"x"}`)); err != nil {
+	if reply, err := r.servers.connect(t, embed.Node).RequestWithContext(r.ctx, authority.SubjectDo+".1", []byte(`{"verb":"token.create","verb":"x"}`)); err != nil {
 		t.Error(err)
 	} else if len(reply.Data) == 0 {
 		t.Error("no answer to a broken command")
@@ -209,7 +209,13 @@ func TestRemoteLostAnswer(t *testing.T) {
 	servers := startSingle(t)
 	pen := servers.connect(t, embed.Pen)
 	heard := make(chan struct{}, 1)
-	if _, err := pen.Subscribe("ww.cmd.>", func(*nats.Msg) { heard <- struct{}{} }); err != nil {
+	if _, err := pen.Subscribe("ww.cmd.>", func(m *nats.Msg) {
+		if m.Subject == authority.SubjectHead {
+			_ = m.Respond([]byte(`{"head":1,"term":1}`))
+			return
+		}
+		heard <- struct{}{}
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if err := pen.Flush(); err != nil {
