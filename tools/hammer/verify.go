@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"watchword.dev/events"
 	"watchword.dev/events/token"
 	"watchword.dev/projections/projector"
@@ -119,6 +121,10 @@ type resident struct {
 	x     *indexed
 	limit map[token.Digest]token.ID // by the plain SHA-256 of the secret
 	asked []question
+	// secrets are those of asked, in one piece and in that order: whoever
+	// asks has just read the secret, so neither side is to wait for it. The
+	// tokens that they lead to are anywhere.
+	secrets []byte
 }
 
 func verifyResident(ctx context.Context, r *run) error {
@@ -158,9 +164,12 @@ func (b *resident) run(ctx context.Context, r *run, filled figure) error {
 		b.limit[sha256.Sum256([]byte(b.w.secret(i)))] = tokenID(i)
 	}
 	b.asked = b.w.questions(400_000)
+	for k := range b.asked {
+		b.secrets = append(b.secrets, b.w.secret(int(b.asked[k].token))...)
+	}
 	runtime.GC()
 	r.say("verify: alone")
-	alone, limit := newSeries("Verify", "ns"), newSeries("SHA-256 + map", "ns")
+	alone, limit := newSeries("Verify", "cpu-ns"), newSeries("SHA-256 + map", "cpu-ns")
 	if err := b.turns(ctx, r.o.rounds, alone, limit); err != nil {
 		return err
 	}
@@ -217,35 +226,37 @@ func (b *resident) turns(ctx context.Context, rounds int, ours, limit *series) e
 
 // ours asks every question and returns the nanoseconds that one has taken.
 func (b *resident) ours() (float64, error) {
-	began := time.Now()
+	c := startClock()
 	for k := range b.asked {
 		q := &b.asked[k]
-		d := b.x.Verify(b.w.secret(int(q.token)), &q.ask)
+		d := b.x.Verify(nth(b.secrets, k), &q.ask)
 		if !q.fits(&d) {
+			c.stop()
 			return 0, q.explain(&d)
 		}
 	}
-	return float64(time.Since(began).Nanoseconds()) / float64(len(b.asked)), nil
+	return c.stop() / float64(len(b.asked)), nil
 }
 
 // limits does for each question what nobody can leave out.
 func (b *resident) limits() (float64, error) {
-	began := time.Now()
+	c := startClock()
 	for k := range b.asked {
 		i := int(b.asked[k].token)
-		secret := b.w.secrets[i*secretLen : (i+1)*secretLen]
+		secret := b.secrets[k*secretLen : (k+1)*secretLen]
 		if b.limit[sha256.Sum256(secret)] != tokenID(i) {
+			c.stop()
 			return 0, errors.New("the map of the limit has lost a token")
 		}
 	}
-	return float64(time.Since(began).Nanoseconds()) / float64(len(b.asked)), nil
+	return c.stop() / float64(len(b.asked)), nil
 }
 
 func (b *resident) allocations(r *run) error {
 	k, bad := 0, error(nil)
 	perRun := testing.AllocsPerRun(100_000, func() {
 		q := &b.asked[k%len(b.asked)]
-		if d := b.x.Verify(b.w.secret(int(q.token)), &q.ask); !q.fits(&d) && bad == nil {
+		if d := b.x.Verify(nth(b.secrets, k), &q.ask); !q.fits(&d) && bad == nil {
 			bad = q.explain(&d)
 		}
 		k++
@@ -265,7 +276,7 @@ func (b *resident) allocations(r *run) error {
 func (b *resident) whileApplying(ctx context.Context, r *run, quiet figure) error {
 	c := b.x.source.churn
 	r.say("verify: while %d events/s are applied", c.rate)
-	ours, limit := newSeries("Verify", "ns"), newSeries("SHA-256 + map, applying too", "ns")
+	ours, limit := newSeries("Verify", "cpu-ns"), newSeries("SHA-256 + map, applying too", "cpu-ns")
 	rate := newSeries("events applied", "events/s")
 	close(b.x.source.begin)
 	// The churn may be shorter than the rounds on a slow machine: a round
@@ -293,7 +304,7 @@ func (b *resident) whileApplying(ctx context.Context, r *run, quiet figure) erro
 	if len(ours.values) == 0 {
 		return errors.New("the churn was over before a round was")
 	}
-	over := newSeries("quiet SHA-256 + map", "ns")
+	over := newSeries("quiet SHA-256 + map", "cpu-ns")
 	for range ours.values {
 		over.add(quiet.Median)
 	}
@@ -301,6 +312,7 @@ func (b *resident) whileApplying(ctx context.Context, r *run, quiet figure) erro
 	p.add(quotients("ratio to the limit under the same load", ours, limit).figure(), limit.figure(), rate.figure(),
 		constant("events asked for", "events/s", float64(c.rate)))
 	if reached := rate.figure().Median; reached < 0.9*float64(c.rate) {
+		p.Met = false // the goal is about that rate
 		p.note("only %.0f of %d events/s were applied: this machine had no more to give", reached, c.rate)
 	}
 	if err := b.settled(ctx, r); err != nil {
@@ -346,6 +358,29 @@ func (b *resident) settled(ctx context.Context, r *run) error {
 	r.say("verify: %d secrets held against the model after %d events of churn", asked, c.events)
 	_, err := b.ours()
 	return err
+}
+
+// clock tells the processor time of the calling thread: what takes no I/O is
+// not slower because somebody else has the processor for a while.
+type clock struct{ began int64 }
+
+func startClock() clock {
+	runtime.LockOSThread()
+	return clock{threadTime()}
+}
+
+// stop returns the nanoseconds since the start.
+func (c clock) stop() float64 {
+	defer runtime.UnlockOSThread()
+	return float64(threadTime() - c.began)
+}
+
+func threadTime() int64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		panic(err) // every Linux has this clock
+	}
+	return t.Nano()
 }
 
 // inside is an address that the condition of token i lets through.
