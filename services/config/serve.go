@@ -24,7 +24,9 @@ type Serve struct {
 	// What runs and where it listens.
 	Roles   []string `key:"roles" default:"all" doc:"Parts to run, comma-separated: authority, management, introspection, or all."`
 	Listen  string   `key:"listen" default:"127.0.0.1:8420" doc:"Address of HTTP. Port 0 takes a free one; base_url in admin.json names it."`
-	BaseURL string   `key:"base-url" doc:"URL under which clients reach HTTP. Empty: http:// and the listen address."`
+	BaseURL string   `key:"base-url" doc:"URL under which clients reach HTTP. Empty: made of the listen address."`
+	TLSCert string   `key:"tls-cert-file" doc:"File with the certificate chain (PEM) for HTTPS. Empty: plain HTTP, for loopback or behind a proxy."`
+	TLSKey  string   `key:"tls-key-file" doc:"File with its private key (PEM)."`
 	Metrics string   `key:"metrics-listen" doc:"Address of /metrics for Prometheus. Empty: none."`
 	// TrustedProxies is read by ClientNetworks.
 	TrustedProxies []string `key:"trusted-proxies" doc:"Networks (CIDR) whose X-Forwarded-For names the client. Empty: the peer is the client."`
@@ -91,6 +93,9 @@ func (s *Serve) Validate() error {
 		if _, _, err := net.SplitHostPort(a.addr); err != nil {
 			bad(a.key, "%q is not host:port", a.addr)
 		}
+	}
+	if (s.TLSCert == "") != (s.TLSKey == "") {
+		bad("tls-cert-file, tls-key-file", "both or neither")
 	}
 	if s.BaseURL != "" {
 		if u, err := url.Parse(s.BaseURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {

@@ -43,7 +43,12 @@ func newFront(n *node) *front {
 // add adds the servers' actors. The interrupt drains: new connections are
 // refused, running requests end.
 func (f *front) add(g *run.Group) {
-	g.Add(func() error { return f.server.Serve(f.n.listener) }, func(error) {
+	g.Add(func() error {
+		if f.n.cfg.TLSCert != "" {
+			return f.server.ServeTLS(f.n.listener, f.n.cfg.TLSCert, f.n.cfg.TLSKey)
+		}
+		return f.server.Serve(f.n.listener)
+	}, func(error) {
 		f.draining.Store(true)
 		f.shutdown(f.server)
 	})

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -94,13 +95,19 @@ func (n *node) serve(ctx context.Context, announce io.Writer) error {
 // open opens everything, the lowest first, and starts nothing that writes.
 func (n *node) open(ctx context.Context) error {
 	var err error
-	if n.plan, err = n.firstStart(); err != nil {
-		return err
-	}
 	if n.listener, err = net.Listen("tcp", n.cfg.Listen); err != nil {
 		return fmt.Errorf("listen for HTTP: %w", err)
 	}
+	if n.cfg.TLSCert != "" {
+		// Found now, not when the first client comes.
+		if _, err := tls.LoadX509KeyPair(n.cfg.TLSCert, n.cfg.TLSKey); err != nil {
+			return fmt.Errorf("the certificate: %w", err)
+		}
+	}
 	n.front = newFront(n)
+	if n.plan, err = n.firstStart(); err != nil {
+		return err
+	}
 	if n.nats, err = openNATS(n.cfg, n.log); err != nil {
 		return err
 	}
@@ -445,7 +452,11 @@ func (n *node) baseURL() string {
 	if n.cfg.BaseURL != "" {
 		return strings.TrimRight(n.cfg.BaseURL, "/")
 	}
-	return "http://" + n.listener.Addr().String()
+	scheme := "http://"
+	if n.cfg.TLSCert != "" {
+		scheme = "https://"
+	}
+	return scheme + n.listener.Addr().String()
 }
 
 // format is the form of this installation's secrets.
