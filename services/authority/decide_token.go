@@ -127,8 +127,24 @@ func (r *rules) repeated(v *view, request string, repeat bool, now time.Time) (*
 	return t, first.Time, true
 }
 
-// redeliver replaces a secret that was never delivered.
+// mayUse says whether the principal may bring the token to life or into their
+// own hands, and with it its grant: who comes by another token must hold that
+// grant. A token may do so with itself.
+func (r *rules) mayUse(p *principal, t *aggregate.Token, now time.Time) error {
+	if p.token == nil || p.token.ID == t.ID {
+		return nil
+	}
+	return r.covers(p.token.Grant, t.Grant, now)
+}
+
+// redeliver replaces a secret that was never delivered. That the principal may
+// give the grant that stands in the command says nothing about the one that the
+// token has: that both are the same only the node claims, by the digest of the
+// request.
 func (r *rules) redeliver(v *view, p *principal, t *aggregate.Token, secret token.Digest, request string, now time.Time) (outcome, error) {
+	if err := r.mayUse(p, t, now); err != nil {
+		return outcome{}, err
+	}
 	if t.Secret == secret {
 		return outcome{token: t.ID, redelivered: true}, nil
 	}
@@ -179,10 +195,8 @@ func (r *rules) rollToken(v *view, p *principal, c *command.RollToken, now time.
 	if len(c.Request) > textMax {
 		return outcome{}, fault.InvalidField
 	}
-	if p.token != nil && p.token.ID != t.ID {
-		if err := r.covers(p.token.Grant, t.Grant, now); err != nil {
-			return outcome{}, err
-		}
+	if err := r.mayUse(p, t, now); err != nil {
+		return outcome{}, err
 	}
 	if same, _, ok := r.repeated(v, c.Request, c.Repeat, now); ok && same.ID == t.ID {
 		return r.redeliver(v, p, t, c.Secret, c.Request, now)
@@ -203,7 +217,8 @@ func (r *rules) rollToken(v *view, p *principal, c *command.RollToken, now time.
 	return outcome{token: t.ID, draft: r.tokenDraft(p, targetOf(t), now, e)}, nil
 }
 
-// switchToken disables or enables a token.
+// switchToken disables or enables a token. To enable one is to give its grant
+// to whoever has its secret.
 func (r *rules) switchToken(v *view, p *principal, at command.Target, reason string, to aggregate.Status, now time.Time) (outcome, error) {
 	t, err := r.target(v, p, at, now)
 	if err != nil {
@@ -211,6 +226,11 @@ func (r *rules) switchToken(v *view, p *principal, at command.Target, reason str
 	}
 	if err := checkReason(reason); err != nil {
 		return outcome{}, err
+	}
+	if to == aggregate.Active {
+		if err := r.mayUse(p, t, now); err != nil {
+			return outcome{}, err
+		}
 	}
 	if t.Status == to {
 		return outcome{token: t.ID}, nil
