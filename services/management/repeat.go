@@ -21,8 +21,9 @@ const maxIdempotencyKey = 255
 // again, and whether this one says that it is such a repeat.
 //
 // The digest is keyed: the ledger is for ever, and a body or a client's key
-// could be guessed from a plain hash. It covers who asked and not with which
-// credential, so that a repeat after a roll of the caller's own token counts.
+// could be guessed from a plain hash. It covers who asked: the person and, by
+// its id, the token, so that a repeat after a roll of the caller's own token
+// counts, and one token of an owner never gets what another one has made.
 func (s *Service) repeat(x *web.Exchange, c *caller, account, id token.ID, body []byte) (digest string, declared bool, err error) {
 	h := x.Request().Header
 	key, declared, err := idempotencyKey(h)
@@ -36,9 +37,12 @@ func (s *Service) repeat(x *web.Exchange, c *caller, account, id token.ID, body 
 		}
 	}
 	m := hmac.New(sha256.New, s.RequestKey)
-	m.Write([]byte("watchword request v1\x00"))
-	person := c.person()
-	for _, id := range []token.ID{person, account, id} {
+	m.Write([]byte("watchword request v2\x00"))
+	var with token.ID // zero: the API key
+	if c.token != nil {
+		with = c.token.ID
+	}
+	for _, id := range []token.ID{c.person(), with, account, id} {
 		m.Write(id[:])
 	}
 	m.Write([]byte(x.Request().Method + "\x00" + key + "\x00"))

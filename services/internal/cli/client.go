@@ -30,8 +30,12 @@ func (a *App) client() (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{ctx: c, http: &http.Client{Timeout: 60 * time.Second}}, nil
+	return &client{ctx: c, http: &http.Client{Timeout: 60 * time.Second, CheckRedirect: stay}}, nil
 }
+
+// stay follows no redirect: the server sends none, and net/http would carry
+// X-Auth-Key along to wherever one points.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // envelope is the form of every answer of the management API.
 type envelope struct {

@@ -1,0 +1,37 @@
+package cli
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+)
+
+// TestNoRedirect: a server that points elsewhere does not get the credentials
+// carried there.
+func TestNoRedirect(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s reached another server with %d header lines", r.Method, len(r.Header))
+	}))
+	defer elsewhere.Close()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		here := httptest.NewServer(http.RedirectHandler(elsewhere.URL, status))
+		defer here.Close()
+		app := &App{Getenv: func(name string) string {
+			return map[string]string{
+				"WATCHWORD_URL":           here.URL,
+				"WATCHWORD_CONTEXTS_FILE": filepath.Join(t.TempDir(), "contexts.json"),
+			}[name]
+		}}
+		c, err := app.client()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.ctx.Email, c.ctx.APIKey = "ops@example.com", "a key"
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			if err := c.call(t.Context(), method, "/client/v4/user/tokens", map[string]string{}, nil); err == nil {
+				t.Errorf("%s with status %d succeeded", method, status)
+			}
+		}
+	}
+}
