@@ -126,6 +126,7 @@ func (b *creation) publish(ctx context.Context) error {
 func (b *creation) run(ctx context.Context, r *run, without error) error {
 	pen, plain := newSeries("creations", "events/s"), newSeries("plain publishes", "events/s")
 	inserts, grouped := newSeries("PostgreSQL inserts", "rows/s"), newSeries("events in a commit", "")
+	cpu := newSeries("processor time of a creation, server and directory included", "us")
 	turn := time.Duration(r.o.seconds * float64(time.Second))
 	if err := b.together(ctx, r.o.clients, turn/4, b.create, nil); err != nil {
 		return err
@@ -135,11 +136,13 @@ func (b *creation) run(ctx context.Context, r *run, without error) error {
 			return err
 		}
 		commits, written := b.pen.Stats()
+		used := processSeconds()
 		if err := b.together(ctx, r.o.clients, turn, b.create, pen); err != nil {
 			return err
 		}
 		c, w := b.pen.Stats()
 		grouped.add(float64(w-written) / float64(c-commits))
+		cpu.add((processSeconds() - used) * 1e6 / float64(w-written))
 		if b.postgres != nil {
 			if err := b.together(ctx, r.o.clients, turn, b.postgres.insert, inserts); err != nil {
 				return err
@@ -156,7 +159,7 @@ func (b *creation) run(ctx context.Context, r *run, without error) error {
 		return err
 	}
 	p := compared("create.concurrent", atLeast(10, "x plain JetStream publishes, fsync-always"), pen, plain)
-	p.add(grouped.figure(), constant("clients", "", float64(r.o.clients)), constant("event", "bytes", float64(len(b.payload))),
+	p.add(grouped.figure(), cpu.figure(), constant("clients", "", float64(r.o.clients)), constant("event", "bytes", float64(len(b.payload))),
 		constant("acknowledged and found exactly once", "events", float64(len(b.acked))))
 	q := compared("create.postgres", atLeast(1, "x PostgreSQL's durable inserts under a unique hash"), pen, inserts)
 	if without != nil {

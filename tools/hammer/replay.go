@@ -61,13 +61,14 @@ func benchReplay(ctx context.Context, r *run) error {
 	}
 	debug.FreeOSMemory()
 	raw, full := newSeries("raw drain", "events/s"), newSeries("replay into an empty index", "events/s")
+	rawCPU, fullCPU := newSeries("processor time of the drain, server included", "us/event"), newSeries("processor time of the replay, server included", "us/event")
 	for n := range r.o.rounds {
 		// A turn earlier or later than the other side must not matter.
 		for side := range 2 {
 			if (n+side)%2 == 0 {
-				err = b.timed(ctx, raw, b.drain)
+				err = b.timed(ctx, raw, rawCPU, b.drain)
 			} else {
-				err = b.timed(ctx, full, b.build)
+				err = b.timed(ctx, full, fullCPU, b.build)
 			}
 			if err != nil {
 				return err
@@ -77,15 +78,16 @@ func benchReplay(ctx context.Context, r *run) error {
 		r.say("replay: round %d: drain %.0f, replay %.0f events/s", n+1, raw.values[n], full.values[n])
 	}
 	p := compared("replay", atLeast(0.45, "x the raw drain by an ordered pull consumer over TCP loopback"), full, raw)
-	p.add(constant("events", "", float64(b.end.Number)), constant("messages", "", float64(b.end.Seq)),
+	p.add(fullCPU.figure(), rawCPU.figure(), constant("events", "", float64(b.end.Number)), constant("messages", "", float64(b.end.Seq)),
 		constant("payload", "bytes/event", float64(b.bytes)/float64(b.end.Number)))
 	return r.publish(p)
 }
 
-func (b *replay) timed(ctx context.Context, s *series, run func(context.Context) (time.Duration, error)) error {
-	took, err := run(ctx)
+func (b *replay) timed(ctx context.Context, rate, cpu *series, run func(context.Context) (time.Duration, float64, error)) error {
+	took, used, err := run(ctx)
 	if err == nil {
-		s.add(float64(b.end.Number) / took.Seconds())
+		rate.add(float64(b.end.Number) / took.Seconds())
+		cpu.add(used * 1e6 / float64(b.end.Number))
 	}
 	return err
 }
@@ -147,20 +149,20 @@ func (b *replay) write(ctx context.Context, group int) error {
 }
 
 // drain reads the stream and adds up what it holds.
-func (b *replay) drain(ctx context.Context) (time.Duration, error) {
+func (b *replay) drain(ctx context.Context) (took time.Duration, cpu float64, err error) {
 	nc, err := b.server.connect(false)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer nc.Close()
 	js, err := jetstream.New(nc)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	began := time.Now()
+	began, used := time.Now(), processSeconds()
 	consumer, err := js.OrderedConsumer(ctx, stream.EventsStream, jetstream.OrderedConsumerConfig{})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	var messages, size uint64
 	all := make(chan struct{})
@@ -171,48 +173,48 @@ func (b *replay) drain(ctx context.Context) (time.Duration, error) {
 		}
 	}, jetstream.PullMaxMessages(10_000))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer reading.Stop()
 	select {
 	case <-all:
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return 0, 0, ctx.Err()
 	}
-	took := time.Since(began)
+	took, cpu = time.Since(began), processSeconds()-used
 	if size != b.bytes {
-		return 0, fmt.Errorf("the drain has read %d bytes, %d were written", size, b.bytes)
+		return 0, 0, fmt.Errorf("the drain has read %d bytes, %d were written", size, b.bytes)
 	}
-	return took, nil
+	return took, cpu, nil
 }
 
 // build fills an empty index through the ledger's own reader, which decodes
 // strictly and checks sequence, number, chain and epoch. The clock stops when
 // the index has written everything and answers from it.
-func (b *replay) build(ctx context.Context) (took time.Duration, err error) {
+func (b *replay) build(ctx context.Context) (took time.Duration, cpu float64, err error) {
 	dir := filepath.Join(b.dir, "index")
 	nc, err := b.server.connect(false)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer nc.Close()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 
-	began := time.Now()
+	began, used := time.Now(), processSeconds()
 	ledger, err := stream.Open(ctx, nc, stream.Config{})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	x, err := verifyindex.Open(verifyindex.Options{Dir: dir, MemoryBytes: 16 << 30})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	runner := x.Follow(ledger, projector.Options{})
 	ended := make(chan error, 1)
 	go func() { ended <- runner.Run(ctx) }()
 	err = x.Wait(ctx, b.end.Seq)
-	took = time.Since(began)
+	took, cpu = time.Since(began), processSeconds()-used
 	if err == nil {
 		err = b.check(x)
 	}
@@ -220,7 +222,7 @@ func (b *replay) build(ctx context.Context) (took time.Duration, err error) {
 	if ran := <-ended; !errors.Is(ran, context.Canceled) {
 		err = errors.Join(err, ran)
 	}
-	return took, errors.Join(err, x.Close(), os.RemoveAll(dir))
+	return took, cpu, errors.Join(err, x.Close(), os.RemoveAll(dir))
 }
 
 // check holds the new index against the model: its place, its size, and a
