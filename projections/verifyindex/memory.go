@@ -143,7 +143,7 @@ func (a *arena) fetch(w slot) (entry, *block) {
 	at := w.ref().offset()
 	p := unsafe.Pointer(&b.mem[at])
 	touched := byte(0)
-	for n := (w.lines() - 1) * unit; n > 0; n -= unit {
+	for n, end := 0, w.lines()*unit; n < end; n += unit {
 		touched |= *(*byte)(unsafe.Add(p, n))
 	}
 	runtime.KeepAlive(touched)
