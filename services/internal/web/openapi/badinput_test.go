@@ -428,6 +428,7 @@ func TestSlowAndBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
+	pw.CloseWithError(context.Canceled) // the transport may be waiting in a read of it
 	<-done
 	l.do("GET", userTokens, l.admin.header(), nil, 200, 0)
 	if l.ledger.Head() != head {

@@ -186,6 +186,7 @@ func newLab(t testing.TB) *lab {
 	key := ring.PulseKey().Public().(ed25519.PublicKey)
 	pen := must[*authority.Pen](t)(authority.New(authority.Config{
 		Log: log, Pulses: log, Past: l.dir, Key: ring.PulseKey(), Installation: installation, Node: "lab", Sole: true, Beat: 20 * time.Millisecond,
+		Lease:   time.Minute, // a busy machine is not what is tested
 		Genesis: &events.LogOpened{Installation: installation, Brand: token.DefaultBrand, PulseKey: key},
 	}))
 	start("pen", pen.Run)
@@ -247,6 +248,7 @@ func (l *lab) serve(ring *keyring.Keyring, reached management.Waiter) {
 	m := must[*management.Service](l.t)(management.New(management.Config{
 		Authority: l.asked, Directory: l.dir, Reached: reached, Verifier: l.index, Settle: []management.Waiter{l.index}, SettleTime: time.Second,
 		Sealer: ring, RequestKey: ring.RequestKey(), Catalogue: catalogue.Cloudflare, Now: l.now.Now,
+		ReadWait: time.Minute, CommandWait: time.Minute,
 	}))
 	m.Routes(rt)
 	in := must[*introspection.Service](l.t)(introspection.New(introspection.Config{
