@@ -183,6 +183,7 @@ func (p *Pen) round() {
 		return
 	}
 	p.base.prune(p.cfg.Past.Position().Seq)
+	p.memo.clear()
 	b := &batch{start: p.at, end: p.at, now: p.now()}
 	defer p.onPanic(b)
 	for !b.full && b.size < p.cfg.CommitEvents && len(b.entries) < 4*p.cfg.CommitEvents {
@@ -314,7 +315,7 @@ func (p *Pen) consider(b *batch, it *item) {
 
 // view is the state behind the commit under way.
 func (p *Pen) view() *view {
-	return &view{layers: []*layer{&p.above, &p.base}, past: p.cfg.Past}
+	return &view{layers: []*layer{&p.above, &p.base}, past: p.memo}
 }
 
 // add composes the event, with the readers' own decoder, as the next line of

@@ -135,6 +135,7 @@ type Pen struct {
 	at     events.Position // the end of what is known to be in the log
 	base   layer           // what the log has beyond the directory
 	above  layer           // what the commit under way would change; empty between commits
+	memo   *memo           // the past of the round under way
 	term   uint64
 	unsure bool // an append went unanswered: read to the head first
 
@@ -174,7 +175,7 @@ func New(cfg Config) (*Pen, error) {
 		return nil, fmt.Errorf("authority: name the pen: %w", err)
 	}
 	p := &Pen{
-		cfg: cfg, node: cfg.Node + "/" + hex.EncodeToString(unique[:]), mode: Standby, changed: make(chan struct{}),
+		memo: newMemo(cfg.Past), cfg: cfg, node: cfg.Node + "/" + hex.EncodeToString(unique[:]), mode: Standby, changed: make(chan struct{}),
 		nib: make(nib, 1), lost: make(chan error, 1), opened: make(chan struct{}, 1),
 		rules: rules{
 			catalogue: cfg.Catalogue, limits: cfg.Limits, graceMax: cfg.GraceMax,

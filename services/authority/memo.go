@@ -1,0 +1,93 @@
+package authority
+
+import (
+	"watchword.dev/events/aggregate"
+	"watchword.dev/events/token"
+)
+
+// memo is the past as one round of the pen sees it: what was looked up once is
+// not looked up again. The commands of a commit often have one caller, and a
+// creation asks for its own id when it is decided and when it is applied.
+//
+// A row that was read in this round stays good for all of it, however far the
+// directory comes meanwhile: whatever has changed the row since is in the
+// layers above, which are pruned only where the memo is cleared.
+type memo struct {
+	Past
+	tokens      map[token.ID]found[aggregate.Token]
+	users       map[token.ID]found[aggregate.User]
+	accounts    map[token.ID]found[aggregate.Account]
+	members     map[[2]token.ID]found[aggregate.Member]
+	credentials map[token.Digest]found[aggregate.Credential]
+}
+
+// found is the answer to a look-up.
+type found[V any] struct {
+	value V
+	ok    bool
+}
+
+func newMemo(past Past) *memo {
+	return &memo{
+		Past:        past,
+		tokens:      map[token.ID]found[aggregate.Token]{},
+		users:       map[token.ID]found[aggregate.User]{},
+		accounts:    map[token.ID]found[aggregate.Account]{},
+		members:     map[[2]token.ID]found[aggregate.Member]{},
+		credentials: map[token.Digest]found[aggregate.Credential]{},
+	}
+}
+
+// clear forgets everything.
+func (m *memo) clear() {
+	clear(m.tokens)
+	clear(m.users)
+	clear(m.accounts)
+	clear(m.members)
+	clear(m.credentials)
+}
+
+// Token implements Past, and so do the others.
+func (m *memo) Token(id token.ID) (aggregate.Token, bool, error) {
+	return recall(m.tokens, id, m.Past.Token)
+}
+
+func (m *memo) User(id token.ID) (aggregate.User, bool, error) {
+	return recall(m.users, id, m.Past.User)
+}
+
+func (m *memo) Account(id token.ID) (aggregate.Account, bool, error) {
+	return recall(m.accounts, id, m.Past.Account)
+}
+
+func (m *memo) MemberOf(account, user token.ID) (aggregate.Member, bool, error) {
+	return recall(m.members, [2]token.ID{account, user}, func(pair [2]token.ID) (aggregate.Member, bool, error) {
+		return m.Past.MemberOf(pair[0], pair[1])
+	})
+}
+
+func (m *memo) Credential(d token.Digest) (aggregate.Credential, bool, error) {
+	return recall(m.credentials, d, m.Past.Credential)
+}
+
+// recall answers from what is known, or asks and keeps the answer. An error is
+// no answer: the next one asks again.
+func recall[K comparable, V any](known map[K]found[V], key K, ask func(K) (V, bool, error)) (V, bool, error) {
+	if f, ok := known[key]; ok {
+		return f.value, f.ok, nil
+	}
+	value, ok, err := ask(key)
+	if err == nil {
+		known[key] = found[V]{value, ok}
+	}
+	return value, ok, err
+}
+
+// RaisedTypes implements raiser, whether or not the past does.
+func (m *memo) RaisedTypes() ([]string, error) {
+	r, ok := m.Past.(raiser)
+	if !ok {
+		return nil, nil
+	}
+	return r.RaisedTypes()
+}
