@@ -121,19 +121,21 @@ type installation struct {
 	*speaker
 	t      testing.TB
 	server *proc.Server
+	log    *output // of all its servers
 	data   string
 }
 
 // install starts a server in an empty directory. The end of the test ends it.
 func install(t testing.TB, args ...string) *installation {
 	t.Helper()
-	i := &installation{t: t, data: t.TempDir() + "/data"}
+	i := &installation{t: t, data: t.TempDir() + "/data", log: newOutput()}
 	t.Cleanup(func() {
 		if i.server != nil {
 			i.server.Kill()
 		}
 		if t.Failed() {
-			t.Logf("the server's log:\n%s", i.server.Log())
+			text := i.log.String()
+			t.Logf("the end of the server's log:\n%s", text[max(0, len(text)-4000):])
 		}
 	})
 	i.start(args...)
@@ -144,7 +146,7 @@ func install(t testing.TB, args ...string) *installation {
 func (i *installation) start(args ...string) {
 	i.t.Helper()
 	var err error
-	if i.server, err = proc.Start(binary, i.data, args...); err != nil {
+	if i.server, err = proc.Launch(proc.Options{Binary: binary, Data: i.data, Args: args, Log: i.log}); err != nil {
 		i.t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(i.t.Context(), deadline)
