@@ -11,6 +11,20 @@
 // authorisation are part of the decision: a token revoked by the command
 // before cannot mint another.
 //
+// # What a node is believed
+//
+// A command that comes over NATS names its caller by the digest of the secret
+// that the node was shown. The pen checks everything else itself: what has that
+// digest at the head, that it lives, what it may do, and that a grant is held.
+// It cannot check that the node was ever shown the secret. Digests stand in the
+// ledger, which nodes read, and so do the digests of requests: whoever has the
+// credential of a node can act as every user and token of the installation, and
+// the events will say that those acted. The address, on which a token's
+// condition rests, the request's id and the origin are the node's word as well.
+// It cannot act as the system, learn a secret that it was not shown, or change
+// or remove what is in the ledger. So the credential of a node is kept like the
+// pen's, and readers have one of their own, which sends no commands.
+//
 // # Appending
 //
 // The pen is a flat combiner. Whoever finds it idle takes it and publishes
