@@ -178,7 +178,7 @@ var contents = []Entry{
 	{Code: BodyTooLarge, Number: 20003, Status: 413, Text: "Request body is too large",
 		When: "The body is larger than the endpoint takes; the detail is the limit."},
 	{Code: UnsupportedContentType, Number: 20004, Status: 415, Text: "Content type is not supported",
-		When: "A form or multipart body for a JSON endpoint, or anything but a form for introspection. Other types are read as JSON, because clients send many."},
+		When: "Anything but JSON for a JSON endpoint (roll, delete, disable and enable also take what curl says of its own accord), or anything but a form for introspection."},
 	{Code: InvalidField, Number: 1001, Status: 400, Text: "Invalid field",
 		When: "A field of the body has a value that is not allowed, and no narrower code fits."},
 	{Code: InvalidParameter, Number: 1001, Status: 400, Text: "Invalid query parameter",

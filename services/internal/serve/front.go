@@ -15,6 +15,7 @@ import (
 	"watchword.dev/events/catalogue"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
+	"watchword.dev/projections/directory"
 	"watchword.dev/projections/projector"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/authority"
@@ -23,6 +24,7 @@ import (
 	"watchword.dev/services/internal/web/openapi"
 	"watchword.dev/services/introspection"
 	"watchword.dev/services/management"
+	"watchword.dev/services/upkeep"
 )
 
 // front is the HTTP side of a node. It answers /livez and /readyz from the
@@ -109,14 +111,19 @@ func (f *front) serveAll() error {
 	if n.cfg.Runs(config.RoleManagement) {
 		m, err := management.New(management.Config{
 			Authority: n.authority, Directory: liveDirectory{n.directory}, Reached: n.directory,
-			Settle: []management.Waiter{n.index}, SettleTime: 250 * time.Millisecond,
+			Verifier: liveIndex{n.index},
+			Settle:   []management.Waiter{n.index}, SettleTime: 250 * time.Millisecond,
 			Sealer: n.keys, RequestKey: n.keys.RequestKey(), Catalogue: cat, Format: n.format(), ReadWait: n.cfg.WaitMax,
 		})
 		if err != nil {
 			return err
 		}
 		m.Routes(rt)
-		f.upkeepRoutes(rt, m)
+		n.upkeep = upkeep.New(upkeep.Config{
+			Operator: m.Operator, Log: n.log, Fsck: n.fsck,
+			Rebuild: map[string]upkeep.Work{directory.Name: rebuilding(n.directory.rebuild), verifyindex.Name: rebuilding(n.index.rebuild)},
+		})
+		n.upkeep.Routes(rt)
 	}
 	if n.cfg.Runs(config.RoleIntrospection) {
 		s, err := introspection.New(introspection.Config{
@@ -131,6 +138,13 @@ func (f *front) serveAll() error {
 	openapi.Routes(rt)
 	f.routes.Store(rt)
 	return nil
+}
+
+// rebuilding is a rebuild as a job: it has no result but that it is done.
+func rebuilding(rebuild func(context.Context, func(done, head uint64)) error) upkeep.Work {
+	return func(ctx context.Context, progress func(done, head uint64)) (any, error) {
+		return nil, rebuild(ctx, progress)
+	}
 }
 
 // liveIndex passes each question to the index that serves now.

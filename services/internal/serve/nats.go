@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,7 +23,9 @@ type natsSide struct {
 	cfg    *config.Serve
 	log    *slog.Logger
 	server *embed.Server // nil with --nats-url
-	conns  []*nats.Conn
+
+	mu    sync.Mutex // guards conns: actors connect side by side
+	conns []*nats.Conn
 }
 
 func openNATS(cfg *config.Serve, log *slog.Logger) (*natsSide, error) {
@@ -58,7 +61,9 @@ func (n *natsSide) connect(r embed.Role, bulk bool) (*nats.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS as %s: %w", r, err)
 	}
+	n.mu.Lock()
 	n.conns = append(n.conns, nc)
+	n.mu.Unlock()
 	return nc, nil
 }
 
@@ -119,6 +124,8 @@ func (n *natsSide) check(ctx context.Context, nc *nats.Conn) error {
 
 // close ends the connections, and then the server.
 func (n *natsSide) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	for _, nc := range n.conns {
 		nc.Close()
 	}
@@ -133,6 +140,8 @@ func (n *natsSide) health() error {
 	if n.server != nil {
 		errs = append(errs, n.server.Health())
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	for _, nc := range n.conns {
 		if !nc.IsConnected() {
 			errs = append(errs, fmt.Errorf("not connected: %s", strings.ToLower(nc.Status().String())))

@@ -20,6 +20,7 @@ import (
 	"watchword.dev/services/config"
 	"watchword.dev/services/internal/cli"
 	"watchword.dev/services/internal/embed"
+	"watchword.dev/services/upkeep"
 )
 
 // pollEvery is how often a client looks how far a job is.
@@ -108,9 +109,9 @@ func rebuildOffline[P projector.Owned](ctx context.Context, l *live[P], progress
 
 // upkeepOver starts a job on the running server of a data directory and waits
 // for its end.
-func upkeepOver(ctx context.Context, app *cli.App, data, path string, show *progress) (job, error) {
+func upkeepOver(ctx context.Context, app *cli.App, data, path string, show *progress) (upkeep.Job, error) {
 	app.UseAdmin(filepath.Join(data, adminFile))
-	var j job
+	var j upkeep.Job
 	if err := app.Call(ctx, http.MethodPost, path, nil, &j); err != nil {
 		return j, err
 	}

@@ -28,6 +28,7 @@ import (
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/embed"
 	"watchword.dev/services/internal/keyring"
+	"watchword.dev/services/upkeep"
 )
 
 // commandTimeout bounds a command that goes to another node over NATS.
@@ -49,8 +50,8 @@ type node struct {
 
 	listener net.Listener
 	front    *front
-	upkeep   upkeep
-	working  context.Context // of the upkeep; ends with run
+	upkeep   *upkeep.Service // nil before the doors are open
+	ready    chan struct{}   // closed when they are
 	feeding  projector.Options
 	heard    atomic.Pointer[heard] // the newest pulse
 	metrics  *metrics
@@ -72,8 +73,11 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, announce io.W
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return err
 	}
-	n := &node{cfg: cfg, log: log, metrics: newMetrics()}
-	return n.serve(ctx, announce)
+	return newNode(cfg, log).serve(ctx, announce)
+}
+
+func newNode(cfg *config.Serve, log *slog.Logger) *node {
+	return &node{cfg: cfg, log: log, metrics: newMetrics(), ready: make(chan struct{})}
 }
 
 // serve opens, runs and closes the node.
@@ -252,7 +256,7 @@ func (n *node) openAuthority(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		n.authority = penOrRemote{n.pen, authority.NewRemote(asks, commandTimeout)}
+		n.authority = authority.Nearest{Pen: n.pen, Away: authority.NewRemote(asks, commandTimeout)}
 	}
 	return nil
 }
@@ -296,10 +300,6 @@ func (n *node) name() string {
 // run starts the actors and ends when one of them does.
 func (n *node) run(ctx context.Context, announce io.Writer) error {
 	var g run.Group
-	var stopUpkeep context.CancelFunc
-	n.working, stopUpkeep = context.WithCancel(context.WithoutCancel(ctx))
-	defer n.upkeep.wg.Wait()
-	defer stopUpkeep()
 	actor := func(f func(context.Context) error) {
 		ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 		g.Add(func() error { return f(ctx) }, func(error) { stop() })
@@ -386,6 +386,7 @@ func (n *node) prepare(ctx context.Context, announce io.Writer) error {
 	if err := writeAdmin(n.cfg, n.plan, cli.Admin{BaseURL: n.baseURL(), NATSURL: url, NATSSeedFile: seed}, announce); err != nil {
 		return err
 	}
+	close(n.ready)
 	n.log.Info("ready", "http", n.baseURL(), "nats", url, "sequence", n.index.get().Sequence(), "roles", strings.Join(n.cfg.Roles, ","))
 	<-ctx.Done()
 	return nil
@@ -465,6 +466,9 @@ func (n *node) format() token.Format { return token.Format{Brand: n.opened.Brand
 // close closes what open has opened, the highest first.
 func (n *node) close() error {
 	var errs []error
+	if n.upkeep != nil {
+		n.upkeep.Close()
+	}
 	if n.listener != nil {
 		n.listener.Close() // also closed by the HTTP server
 	}
@@ -479,27 +483,3 @@ func (n *node) close() error {
 	}
 	return errors.Join(errs...)
 }
-
-// penOrRemote asks the own pen while it writes, and whoever writes otherwise.
-type penOrRemote struct {
-	pen    *authority.Pen
-	remote command.Authority
-}
-
-// Do implements command.Authority.
-func (a penOrRemote) Do(ctx context.Context, by command.Caller, cmd command.Command) (command.Result, error) {
-	if mode, _ := a.pen.Mode(); mode == authority.Active {
-		return a.pen.Do(ctx, by, cmd)
-	}
-	return a.remote.Do(ctx, by, cmd)
-}
-
-// Head implements command.Authority.
-func (a penOrRemote) Head(ctx context.Context) (uint64, error) {
-	if mode, _ := a.pen.Mode(); mode == authority.Active {
-		return a.pen.Head(ctx)
-	}
-	return a.remote.Head(ctx)
-}
-
-var _ command.Authority = penOrRemote{}

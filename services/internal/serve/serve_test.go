@@ -23,6 +23,7 @@ import (
 	"watchword.dev/services/config"
 	"watchword.dev/services/internal/cli"
 	"watchword.dev/services/internal/embed/embedtest"
+	"watchword.dev/services/upkeep"
 )
 
 // deadline bounds everything that a test waits for.
@@ -57,7 +58,7 @@ func settings(t *testing.T, dir string, args ...string) *config.Serve {
 // start runs a node until it is ready. The test's end stops it.
 func start(t *testing.T, cfg *config.Serve, change func(*node)) *running {
 	t.Helper()
-	n := &node{cfg: cfg, log: slog.New(slog.NewTextHandler(t.Output(), nil)), metrics: newMetrics()}
+	n := newNode(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if change != nil {
 		change(n)
 	}
@@ -89,29 +90,24 @@ func start(t *testing.T, cfg *config.Serve, change func(*node)) *running {
 	return r
 }
 
-// await waits for /readyz.
+// await waits until the doors are open, and reads the credentials.
 func (r *running) await(ended chan error) {
 	r.t.Helper()
-	for limit := time.Now().Add(deadline); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
-		select {
-		case err := <-ended:
-			r.t.Fatalf("the node ended: %v", err)
-		default:
-		}
-		b, err := os.ReadFile(r.n.cfg.Path(adminFile))
-		if err != nil || r.n.front == nil {
-			if r.n.cfg.Runs(config.RoleAuthority) || r.n.front == nil {
-				continue
-			}
-		} else if err := json.Unmarshal(b, &r.Admin); err != nil {
-			r.t.Fatal(err)
-		}
-		if r.n.front.routes.Load() != nil && r.n.front.readiness().Ready {
-			r.BaseURL = r.n.baseURL()
-			return
-		}
+	select {
+	case <-r.n.ready:
+	case err := <-ended:
+		r.t.Fatalf("the node ended: %v", err)
+	case <-time.After(deadline):
+		r.t.Fatal("the node was not ready in time")
 	}
-	r.t.Fatal("the node was not ready in time")
+	b, err := os.ReadFile(r.n.cfg.Path(adminFile))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &r.Admin); err != nil {
+		r.t.Fatal(err)
+	}
+	r.BaseURL = r.n.baseURL()
 }
 
 // call sends a request as the operator and decodes the result.
@@ -273,7 +269,7 @@ func TestRebuild(t *testing.T) {
 	}
 	for _, name := range []string{"directory", "verifyindex"} {
 		before := r.n.index.get()
-		var j job
+		var j upkeep.Job
 		if code := r.call(http.MethodPost, "/v1/upkeep/rebuild/"+name, "", &j); code != http.StatusOK {
 			t.Fatalf("rebuild %s: HTTP %d", name, code)
 		}

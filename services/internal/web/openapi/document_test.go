@@ -14,6 +14,8 @@ import (
 	validator "github.com/pb33f/libopenapi-validator"
 
 	"watchword.dev/services/internal/web/openapi"
+
+	"watchword.dev/services/upkeep"
 )
 
 // document validates against the document; it is built once, and its caches
@@ -132,6 +134,21 @@ func TestDocumentIsComplete(t *testing.T) {
 	}
 }
 
+// jobDone waits until the last piece of upkeep has succeeded.
+func (l *lab) jobDone(as http.Header) {
+	l.t.Helper()
+	for {
+		var j upkeep.Job
+		l.do("GET", "/v1/upkeep", as, nil, 200, 0).into(l.t, &j)
+		if j.Failed != "" {
+			l.t.Fatal(j.Failed)
+		}
+		if !j.Finished.IsZero() {
+			return
+		}
+	}
+}
+
 // TestEveryRoute sends at least one good request to every route; send holds it
 // and its answer against the document.
 func TestEveryRoute(t *testing.T) {
@@ -169,6 +186,11 @@ func TestEveryRoute(t *testing.T) {
 	}
 	try("POST", "/v1/enforcers", "/v1/enforcers", as, `{"name":"eu","region":"eu-1","ceiling_seconds":60}`).into(t, &n)
 	try("DELETE", "/v1/enforcers/"+n.ID, "/v1/enforcers/{enforcer_id}", as, nil)
+	try("GET", "/v1/upkeep", "/v1/upkeep", as, nil)
+	try("POST", "/v1/upkeep/fsck", "/v1/upkeep/fsck", as, nil)
+	l.jobDone(as)
+	try("POST", "/v1/upkeep/rebuild/directory", "/v1/upkeep/rebuild/{projection}", as, nil)
+	l.jobDone(as)
 	try("POST", "/v1/verify", "/v1/verify", bearer(l.enforcer), `{"secret":"x","permission":"dns.records.read"}`)
 	form := bearer(l.enforcer)
 	form["Content-Type"] = []string{"application/x-www-form-urlencoded"}

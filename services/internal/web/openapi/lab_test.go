@@ -32,6 +32,7 @@ import (
 	"watchword.dev/services/internal/web/openapi"
 	"watchword.dev/services/introspection"
 	"watchword.dev/services/management"
+	"watchword.dev/services/upkeep"
 )
 
 // lab is a whole installation in one process: the real pen over a ledger in
@@ -239,6 +240,15 @@ func (l *lab) people(ctx context.Context, pen *authority.Pen, ring *keyring.Keyr
 	}
 }
 
+// checkDirectory is a short piece of upkeep: it reads the directory once.
+func (l *lab) checkDirectory(_ context.Context, progress func(done, head uint64)) (any, error) {
+	if _, _, err := l.dir.Installation(); err != nil {
+		return nil, err
+	}
+	progress(1, 1)
+	return map[string]uint64{"sequence": l.dir.Applied()}, nil
+}
+
 func (l *lab) serve(ring *keyring.Keyring, reached management.Waiter) {
 	l.t.Helper()
 	logger := slog.New(slog.NewTextHandler(l.log, nil))
@@ -256,6 +266,13 @@ func (l *lab) serve(ring *keyring.Keyring, reached management.Waiter) {
 		Issuer: func() string { return l.url }, AtLeastWait: 100 * time.Millisecond,
 	}))
 	in.Routes(rt)
+	up := upkeep.New(upkeep.Config{
+		Operator: m.Operator, Log: logger,
+		Rebuild: map[string]upkeep.Work{"directory": l.checkDirectory},
+		Fsck:    l.checkDirectory,
+	})
+	l.t.Cleanup(up.Close)
+	up.Routes(rt)
 	openapi.Routes(rt)
 	l.routes = rt.Routes()
 	srv := web.NewServer(rt, logger)
