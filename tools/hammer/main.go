@@ -7,7 +7,7 @@
 //
 // A figure is worth something only beside another one of the same run: every
 // bench runs the thing and its limit by turns and reports the median of the
-// quotients of neighbouring turns. The goals are in issue 2, "Speeds to reach".
+// quotients of neighbouring turns. README.md says which goals there are.
 //
 // Exit code 0: every answer was right, whether or not the goals were met (the
 // report says which were). 1: an answer was wrong. 2: a bench could not run.
