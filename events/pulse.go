@@ -26,7 +26,8 @@ type Pulse struct {
 	Time     time.Time `json:"time"`
 	Node     string    `json:"node"`
 	// Claim marks the pulse by which a standby takes the pen. It vouches
-	// for nothing but the term.
+	// for nothing but the term: its position is that of the pulse before it,
+	// kept so that whoever opens the ledger knows how far it must reach.
 	Claim bool `json:"claim,omitzero"`
 	// Resigned marks the last pulse of a pen that has stopped: nothing
 	// follows under this term, and a standby may claim at once.

@@ -222,7 +222,7 @@ func (p *Pen) near(ctx context.Context) error {
 // nothing, and silence, after which another standby claims in turn; after
 // pen.opened the same, with an event that says so.
 func (p *Pen) write(ctx context.Context, last pulseSeen) error {
-	h := &heart{pen: p, term: last.pulse.Term + 1, after: last.seq}
+	h := &heart{pen: p, term: last.pulse.Term + 1, after: last.seq, before: last.pulse}
 	if err := h.claim(ctx); err != nil {
 		return err
 	}
@@ -240,7 +240,7 @@ func (p *Pen) write(ctx context.Context, last pulseSeen) error {
 	stopped := make(chan error, 1)
 	go func() { stopped <- h.beat(beating) }()
 
-	err := p.openLedger(ctx, h.term)
+	err := p.openLedger(ctx, h.term, last.pulse)
 	if err == nil {
 		p.opened <- struct{}{}
 		p.setMode(Active, nil)
@@ -266,18 +266,29 @@ func (p *Pen) write(ctx context.Context, last pulseSeen) error {
 }
 
 // openLedger reads to the head and appends pen.opened, behind log.opened on the
-// very first start. From then on no older pen can append.
-func (p *Pen) openLedger(ctx context.Context, term uint64) error {
+// very first start. From then on no older pen can append. A ledger that does
+// not hold what before vouches for is not written to: a store that has lost its
+// end looks whole, and the projections may have been built from what is left.
+func (p *Pen) openLedger(ctx context.Context, term uint64, before events.Pulse) error {
 	p.nib.Lock()
 	defer p.nib.Unlock()
 	p.base.clear()
 	p.above.clear()
 	p.at, p.term, p.unsure = p.cfg.Past.Position(), term, true
+	there := p.at // where before vouches for, if it is passed
+	pass := func(c *events.Commit) {
+		if c.Seq == before.Sequence {
+			there = c.End
+		}
+	}
 	for tries := 0; ; tries++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := p.readToHead(nil); err != nil {
+		if err := p.readToHead(pass); err != nil {
+			return err
+		}
+		if err := vouched(before, there, p.at); err != nil {
 			return err
 		}
 		if p.base.term >= term {
@@ -305,6 +316,22 @@ func (p *Pen) openLedger(ctx context.Context, term uint64) error {
 		}
 		return err
 	}
+}
+
+// vouched compares the head of the ledger with the pulse of the pen before, and
+// so does it with there when that is the place that the pulse names. A pulse is
+// stored after what it vouches for, so a sound ledger is never behind it. A new
+// epoch says that an operator knows of the loss.
+func vouched(before events.Pulse, there, head events.Position) error {
+	switch {
+	case head.Epoch > before.Epoch:
+		return nil
+	case head.Seq < before.Sequence:
+		return fmt.Errorf("%w: it ends at %d, the pulse of term %d vouches for %d", events.ErrRewind, head.Seq, before.Term, before.Sequence)
+	case there.Seq == before.Sequence && before.Sequence > 0 && there.Hash.String() != before.Chain:
+		return fmt.Errorf("%w: at %d it is %v, the pulse of term %d says %s", events.ErrChain, there.Seq, there.Hash, before.Term, before.Chain)
+	}
+	return nil
 }
 
 // appendOwn appends an event of the pen itself.
@@ -340,6 +367,8 @@ type heart struct {
 	term  uint64
 	after uint64 // the pulse behind which the next one goes
 	vouch bool   // the pen is open: pulses vouch for the head
+
+	before events.Pulse // the newest one when the term was claimed
 }
 
 // pulse returns the next pulse. The time is read before the position: what was
@@ -350,6 +379,9 @@ func (h *heart) pulse(resigned bool) ([]byte, error) {
 	if h.vouch {
 		at := h.pen.head.Load()
 		pulse.Epoch, pulse.Sequence, pulse.Number, pulse.Chain = at.Epoch, at.Seq, at.Number, at.Hash.String()
+	} else { // the next one that claims must know it too
+		b := h.before
+		pulse.Epoch, pulse.Sequence, pulse.Number, pulse.Chain = b.Epoch, b.Sequence, b.Number, b.Chain
 	}
 	return pulse.Sign(h.pen.cfg.Key)
 }
