@@ -112,7 +112,7 @@ func TestDecodeStrict(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			broken := good
+			var broken string
 			switch {
 			case test.want == events.ErrUnknown:
 				broken = strings.ReplaceAll(good, test.old, test.new)

@@ -174,7 +174,6 @@ func impossible(err error, format string, args ...any) error {
 // withGrant returns the entry with the grant compiled into it, in place of one
 // that it may have.
 func (x *Index) withGrant(e entry, g *token.Grant) (entry, error) {
-	e.setValidity(g.NotBefore, g.ExpiresOn)
 	b, err := token.AppendCompiled(e[:offGrant], *g, x.view.Load().cat)
 	if err != nil {
 		return nil, err

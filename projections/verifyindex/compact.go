@@ -45,8 +45,8 @@ func (x *Index) evacuate(t *table, from *arena, number int) error {
 		if slot.ref() != r {
 			continue // replaced since
 		}
-		if e.load().hopeless() && len(e) > offGrant {
-			e = e.withoutGrant()
+		if e.load().hopeless() {
+			e = e.bare()
 		}
 		now, err := t.arena.add(e)
 		if err != nil {
@@ -73,8 +73,8 @@ func (x *Index) renew() error {
 			continue
 		}
 		e, _ := old.arena.at(w.ref())
-		if e.load().hopeless() && len(e) > offGrant {
-			e = e.withoutGrant()
+		if e.load().hopeless() {
+			e = e.bare()
 		}
 		if t, err = x.insert(t, e); err != nil {
 			return fmt.Errorf("%w: %w", errNoRoom, err)

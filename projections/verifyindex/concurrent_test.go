@@ -1,7 +1,6 @@
 package verifyindex
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -243,7 +242,7 @@ func TestNoPooledReaderMissesARevocation(t *testing.T) {
 		for try := range 4 * len(old.idle) {
 			req := c.request(i)
 			if d := x.Verify(c.secret(i), &req); d.Reason != token.ReasonRevoked {
-				t.Fatal(fmt.Sprintf("token %d, try %d: %+v", i, try, d))
+				t.Fatalf("token %d, try %d: %+v", i, try, d)
 			}
 		}
 	}

@@ -27,9 +27,9 @@
 //	 8  state u64: flags in the low 16 bits, above them the millisecond
 //	    (Unix) until which a replaced secret still verifies
 //	16  number u64 of the event that created the token
-//	24  not before i64, expires on i64 (Unix milliseconds, 0: open)
-//	40  token, owner: 16 bytes each
-//	72  the compiled grant; nothing in an entry that can never verify again
+//	24  token, owner: 16 bytes each
+//	56  the compiled grant; of an entry that can never verify again only its
+//	    validity
 //
 // Everything but the state stays as it is once readers can see it; the state
 // is one word that is written atomically, so that a revocation is one store.

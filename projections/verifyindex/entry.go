@@ -19,14 +19,12 @@ const (
 	offOwnerKind = digestLen + 5
 	offState     = digestLen + 8
 	offNumber    = digestLen + 16
-	offNotBefore = digestLen + 24
-	offExpires   = digestLen + 32
-	offToken     = digestLen + 40
-	offOwner     = digestLen + 56
-	offGrant     = digestLen + 72
+	offToken     = digestLen + 24
+	offOwner     = digestLen + 40
+	offGrant     = digestLen + 56
 
 	rowHeader    = offGrant - digestLen
-	entryVersion = 1
+	entryVersion = 2
 )
 
 // Flags of a state.
@@ -92,12 +90,6 @@ func (e entry) digest() token.Digest { return token.Digest(e[:digestLen]) }
 func (e entry) token() token.ID      { return token.ID(e[offToken : offToken+16]) }
 func (e entry) owner() token.ID      { return token.ID(e[offOwner : offOwner+16]) }
 
-// setValidity repeats the grant's bounds where Identify reads them.
-func (e entry) setValidity(notBefore, expiresOn time.Time) {
-	binary.LittleEndian.PutUint64(e[offNotBefore:], uint64(toMilli(notBefore)))
-	binary.LittleEndian.PutUint64(e[offExpires:], uint64(toMilli(expiresOn)))
-}
-
 // state reads the state of an entry that nobody changes meanwhile.
 func (e entry) state() state { return state(binary.LittleEndian.Uint64(e[offState:])) }
 
@@ -130,10 +122,17 @@ func (e entry) copyWith(d token.Digest) entry {
 	return c
 }
 
-// withoutGrant returns a copy that only says why the secret does not verify.
-func (e entry) withoutGrant() entry {
-	c := append(make(entry, 0, offGrant), e[:offGrant]...)
-	return c.sized()
+// bareLen is the most that an entry takes which can never verify again.
+const bareLen = offGrant + token.MaxBare
+
+// bare returns what must be kept of an entry that can never verify again: all
+// but its policies. It is the entry itself where nothing can be left out.
+func (e entry) bare() entry {
+	if len(e) <= bareLen {
+		return e
+	}
+	c := append(make(entry, 0, bareLen), e[:offGrant]...)
+	return entry(token.Compiled(e[offGrant:]).AppendBare(c)).sized()
 }
 
 // whole reports whether e is an entry with everything in its place, but for
@@ -141,13 +140,6 @@ func (e entry) withoutGrant() entry {
 func (e entry) whole() bool {
 	return len(e) >= offGrant && e[offVersion] == entryVersion &&
 		uint64(binary.LittleEndian.Uint32(e[offSize:])) == uint64(len(e)-digestLen)
-}
-
-func toMilli(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
 }
 
 func fromMilli(ms int64) time.Time {
@@ -180,6 +172,4 @@ func (r rowView) token() token.ID            { return r.id(offToken) }
 func (r rowView) owner() token.ID            { return r.id(offOwner) }
 func (r rowView) ownerKind() token.OwnerKind { return token.OwnerKind(r.row[offOwnerKind-digestLen]) }
 func (r rowView) number() uint64             { return r.uint(offNumber) }
-func (r rowView) notBefore() time.Time       { return fromMilli(int64(r.uint(offNotBefore))) }
-func (r rowView) expiresOn() time.Time       { return fromMilli(int64(r.uint(offExpires))) }
 func (r rowView) grant() token.Compiled      { return token.Compiled(r.row[rowHeader:]) }

@@ -41,8 +41,7 @@ func newScene(t *testing.T, o Options) *scene {
 	return &scene{Index: x, story: s, clock: c, text: projectiontest.NewSecret(rng, token.KindUser)}
 }
 
-func (s *scene) read() token.Decision  { return s.ask(readDNS) }
-func (s *scene) write() token.Decision { return s.ask(writeDNS) }
+func (s *scene) read() token.Decision { return s.ask(readDNS) }
 
 func (s *scene) ask(permission string) token.Decision {
 	return s.Verify(s.text, &token.Request{Permission: permission, Resource: []string{zoneKey}})
@@ -127,7 +126,7 @@ func TestPulsesVouchForWhatIsApplied(t *testing.T) {
 	}
 	// Hundreds of pulses of sequences to come; the last one is applied later.
 	for range 300 {
-		ahead = s.story.Step()
+		s.story.Step()
 		s.Observe(pulse(s.story.At, s.story.Now), s.story.Now)
 	}
 	first := s.Sequence()

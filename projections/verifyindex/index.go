@@ -23,7 +23,7 @@ import (
 // Name and Version name the rows: a store of another version is built anew.
 const (
 	Name    = "verifyindex"
-	Version = 1
+	Version = 2
 )
 
 // The first byte of each kind of row.

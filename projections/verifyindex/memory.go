@@ -161,11 +161,11 @@ func entryAt(b *block, at int) entry {
 }
 
 // weight is how many bytes of an entry count as live: of one that can never
-// verify again only the header, because the next compaction leaves out the
+// verify again all but its policies, because the next compaction leaves out the
 // rest.
 func weight(e entry) int {
 	if e.load().hopeless() {
-		return roundUp(offGrant)
+		return roundUp(min(len(e), bareLen))
 	}
 	return roundUp(len(e))
 }

@@ -202,7 +202,7 @@ type Identity struct {
 
 func (id *Identity) fill(r rowView) {
 	id.Token, id.Owner, id.OwnerKind, id.Number = r.token(), r.owner(), r.ownerKind(), r.number()
-	id.NotBefore, id.ExpiresOn = r.notBefore(), r.expiresOn()
+	id.NotBefore, id.ExpiresOn = r.grant().Validity()
 	if r.state.has(flagReplaced) {
 		id.Until = fromMilli(r.state.until())
 	}

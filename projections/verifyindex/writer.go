@@ -257,11 +257,11 @@ func (w *writer) write(e entry) error {
 	return w.batch.Set(w.prefixed(rowEntry, e[:digestLen]), rowOf(e), nil)
 }
 
-// rowOf returns the row of an entry: without the grant when nobody will ever
+// rowOf returns the row of an entry: without the policies when nobody will ever
 // need it again.
 func rowOf(e entry) []byte {
-	if e.load().hopeless() && len(e) > offGrant {
-		e = e.withoutGrant()
+	if e.load().hopeless() {
+		e = e.bare()
 	}
 	return e.row()
 }

@@ -253,8 +253,7 @@ func (p *Pen) write(ctx context.Context, last pulseSeen) error {
 		}
 	}
 	p.setMode(Standby, nil) // from here on nothing more is taken …
-	p.nib.Lock()            // … and what was taken is answered
-	p.nib.Unlock()
+	p.awaitHolder()         // … and what was taken is answered
 	stop()
 	if failed := <-stopped; err == nil {
 		err = failed
@@ -475,4 +474,10 @@ func (h *heart) resign() error {
 	}
 	h.pen.cfg.Logger.Info("the pen has resigned", "node", h.pen.node, "term", h.term)
 	return nil
+}
+
+// awaitHolder returns when whoever holds the pen has put it down.
+func (p *Pen) awaitHolder() {
+	p.nib.Lock()
+	defer p.nib.Unlock()
 }
