@@ -2,7 +2,6 @@ package events
 
 import (
 	"bytes"
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -87,11 +86,10 @@ func (s *scanner) envelope(r *Record) {
 		s.fail("time")
 		return
 	}
-	if !lowerHex(prev) {
+	if !readHex(r.Prev[:], prev) {
 		s.fail("prev")
 		return
 	}
-	hex.Decode(r.Prev[:], prev)
 	if string(source) != r.Source { // a reused record is mostly of the same source
 		r.Source = string(source)
 	}
@@ -191,15 +189,6 @@ func (s *scanner) optionalText(open string) string {
 		s.fail("an empty attribute that could have been left out")
 	}
 	return string(v)
-}
-
-func lowerHex(b []byte) bool {
-	for _, c := range b {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
 }
 
 // parseTime reads TimeFormat. It is written out because it stands on the path

@@ -145,18 +145,23 @@ func (q *quick) id() token.ID {
 
 // hex reads as many lower-case hex digits as dst has room for, and no more.
 func (q *quick) hex(dst, s []byte) {
-	if len(s) != 2*len(dst) {
+	if !readHex(dst, s) {
 		q.declined = true
-		return
 	}
+}
+
+// readHex reads exactly as many lower-case hex digits as dst has room for.
+func readHex(dst, s []byte) bool {
+	if len(s) != 2*len(dst) {
+		return false
+	}
+	var all byte
 	for i := range dst {
 		hi, lo := unhex[s[2*i]], unhex[s[2*i+1]]
-		if hi|lo > 15 {
-			q.declined = true
-			return
-		}
+		all |= hi | lo // no digit is above 15
 		dst[i] = hi<<4 | lo
 	}
+	return all <= 15
 }
 
 func (q *quick) digest() (d token.Digest) {

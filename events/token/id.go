@@ -27,26 +27,31 @@ func ParseID(s string) (ID, error) {
 	if len(s) != 2*len(id) {
 		return ID{}, errID
 	}
+	var all byte
 	for i := range id {
 		hi, lo := unhex(s[2*i]), unhex(s[2*i+1])
-		if hi|lo > 15 {
-			return ID{}, errID
-		}
+		all |= hi | lo // no digit is above 15
 		id[i] = hi<<4 | lo
+	}
+	if all > 15 {
+		return ID{}, errID
 	}
 	return id, nil
 }
 
 // unhex returns the value of a lower-case hex digit, or 0xff.
-func unhex(b byte) byte {
-	switch {
-	case b >= '0' && b <= '9':
-		return b - '0'
-	case b >= 'a' && b <= 'f':
-		return b - 'a' + 10
+func unhex(b byte) byte { return hexDigits[b] }
+
+// hexDigits has no branches: a replay reads hundreds of digits of every event.
+var hexDigits = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 0xff
 	}
-	return 0xff
-}
+	for i, c := range "0123456789abcdef" {
+		t[c] = byte(i)
+	}
+	return t
+}()
 
 // ParseULID parses the form that ULID returns: 26 characters, upper case only,
 // no look-alikes, no overflow.
