@@ -97,6 +97,22 @@ func (l *live[P]) close() error {
 	return l.current.Load().p.Close()
 }
 
+// reaches returns events.ErrRewind when a projection has applied more than the
+// ledger holds. Then it is the ledger that has lost something, and what shows it
+// must not be replaced by what is left.
+func reaches(ctx context.Context, ledger events.Reader, p projector.Projection) error {
+	at := p.Position().Seq // before the head, which only grows
+	head, err := ledger.Head(ctx)
+	if err != nil {
+		return fmt.Errorf("read the head of the ledger: %w", err)
+	}
+	if at > head {
+		return fmt.Errorf("%w: it ends at %d, %s is at %d; keep a copy of the whole data directory and restore the ledger",
+			events.ErrRewind, head, p.Name(), at)
+	}
+	return nil
+}
+
 // rebuild builds the projection anew from sequence 1 and lets it take over.
 // The old one serves until the new one has caught up with it, so that no
 // answer rests on less than one before.
@@ -105,6 +121,9 @@ func (l *live[P]) rebuild(ctx context.Context, progress func(done, head uint64))
 	defer l.mu.Unlock()
 	if l.running == nil || l.running.Err() != nil {
 		return context.Canceled
+	}
+	if err := reaches(ctx, l.read, l.current.Load().p); err != nil {
+		return err
 	}
 	p, err := projector.Rebuild(ctx, l.read, l.home, l.open, progress)
 	if err != nil {

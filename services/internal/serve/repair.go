@@ -100,6 +100,16 @@ func (o *offline) rebuild(ctx context.Context, name string, progress func(done, 
 }
 
 func rebuildOffline[P projector.Owned](ctx context.Context, l *live[P], progress func(done, head uint64)) error {
+	dir, err := l.home.Current()
+	if err != nil {
+		return err
+	}
+	// One that cannot be opened says nothing, and is what a rebuild is for.
+	if old, err := l.open(dir); err == nil {
+		if err := errors.Join(reaches(ctx, l.read, old), old.Close()); err != nil {
+			return err
+		}
+	}
 	p, err := projector.Rebuild(ctx, l.read, l.home, l.open, progress)
 	if err != nil {
 		return err
