@@ -1,10 +1,13 @@
 package token
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
+	"time"
 
 	"go4.org/netipx"
 
@@ -12,40 +15,64 @@ import (
 )
 
 // Compiled is a grant in the form that Evaluate reads: bytes without pointers,
-// equal wherever they lie, that need no decoding. All numbers are
-// little-endian.
+// equal wherever they lie, that need no decoding. It is short, because what an
+// evaluation costs is the lines of memory that it must wait for. All numbers
+// are little-endian.
 //
-//	header   version u8 = 1 · flags u8 (1: addresses) · policies u16 ·
+//	header   version u8 = 2 · flags u8 · policies u16 ·
 //	         groups u16 · types u8 · 0 u8 · lineage u64 ·
-//	         not before i64 · expires on i64 (Unix nanoseconds, 0: open)
-//	         addresses, if flagged: n4 u16 · n6 u16 ·
-//	         n4 × (first, last u32) · n6 × (first, last 16 bytes, big-endian)
-//	policy   size u32 · effect u8 (1 allow, 2 deny) · 0 u8 · words u16 ·
-//	         matchers u32 · id 16 bytes · types of the inner selectors u64 ·
-//	         words × (index u16, bits u64): the groups, as a sparse bit set ·
-//	matcher  nested u8 · inner type u8 · length of inner id u8 ·
-//	         outer type u8 · length of outer id u8 · inner id · outer id
+//	         not before i64, if flagged 2 · expires on i64, if flagged 4
+//	         (Unix nanoseconds; not flagged: open) ·
+//	         addresses, if flagged 1: n4 u16 · n6 u16 ·
+//	         n4 × (first, last u32) · n6 × (first, last), big-endian, 8 bytes
+//	         each if flagged 8 (whole networks: the rest is zeros and ones),
+//	         else 16
+//	policy   form u8 (1: denies, 2: groups as a set, 4: large) · n-1 u8 ·
+//	         size of the policy u16, or, if large, 0 u16 and the size u32 ·
+//	         the groups: n × u16, or as a sparse bit set n × (index u16,
+//	         bits u64) · matchers up to the end
+//	matcher  inner type u8 · form u8 (1: nested, 2 bits each from 2 and from 8
+//	         on: what the inner and the outer id are) · outer type u8, if
+//	         nested · inner id · outer id, if nested
+//	id       0: nothing, for every resource of the type; 1: length u8 · text;
+//	         2: 16 bytes, for text of 32 lower-case hex digits
+//	policies × (id 16 bytes), at the end: only one that matches is read
 //
 // Denying policies come first, so that the first that matches decides. The
 // address ranges are sorted and do not overlap. Groups, types and lineage are
 // those of the catalogue that it was compiled for: how many numbers it had
-// given, and their fingerprint. An id of length zero means every resource of
-// its type.
+// given, and their fingerprint.
 type Compiled []byte
 
 const (
-	compiledVersion = 1
-	flagAddresses   = 1
+	compiledVersion = 2
 
-	headerLen  = 32
-	policyLen  = 36
-	wordLen    = 10
-	matcherLen = 5
-	range4Len  = 8
-	range6Len  = 32
+	flagAddresses = 1
+	flagNotBefore = 2
+	flagExpiresOn = 4
+	flagNetworks6 = 8
+	flagsKnown    = 15
 
-	effectAllow = 1
-	effectDeny  = 2
+	headerLen   = 16
+	policyLen   = 4
+	largeLen    = 8
+	groupLen    = 2
+	wordLen     = 10
+	range4Len   = 8
+	network6Len = 16
+	range6Len   = 32
+	idLen       = len(ID{})
+
+	formDeny  = 1
+	formSet   = 2
+	formLarge = 4
+
+	matcherNested = 1
+	idText        = 1
+	idPacked      = 2
+	idKinds       = 3 // the bits of one kind
+	innerShift    = 1
+	outerShift    = 3
 )
 
 // formatLimits are those of the compiled form. A stored grant was valid under
@@ -67,27 +94,36 @@ func Compile(g Grant, cat *catalogue.Catalogue) (Compiled, error) {
 
 // AppendCompiled appends what Compile returns to dst.
 func AppendCompiled(dst []byte, g Grant, cat *catalogue.Catalogue) ([]byte, error) {
-	r, err := resolve(g, cat, formatLimits, true)
-	if err != nil {
+	r := resolvedPool.Get().(*resolved)
+	defer r.release()
+	if err := r.resolve(g, cat, formatLimits, true); err != nil {
 		return nil, fmt.Errorf("token: compile: %w", err)
 	}
 	le := binary.LittleEndian
-	flags := byte(0)
-	if r.addresses != nil {
-		flags |= flagAddresses
-	}
-	b := append(dst, compiledVersion, flags)
+	start := len(dst)
+	b := append(dst, compiledVersion, 0)
 	b = le.AppendUint16(b, uint16(len(r.policies)))
 	b = le.AppendUint16(b, uint16(cat.GroupCount()))
 	b = append(b, byte(cat.TypeCount()), 0)
 	b = le.AppendUint64(b, cat.Lineage(cat.GroupCount(), cat.TypeCount()))
-	b = le.AppendUint64(b, uint64(r.notBefore))
-	b = le.AppendUint64(b, uint64(r.expiresOn))
-	if r.addresses != nil {
-		if b, err = appendAddresses(b, r.addresses); err != nil {
+	flags := byte(0)
+	if r.notBefore != 0 {
+		flags |= flagNotBefore
+		b = le.AppendUint64(b, uint64(r.notBefore))
+	}
+	if r.expiresOn != 0 {
+		flags |= flagExpiresOn
+		b = le.AppendUint64(b, uint64(r.expiresOn))
+	}
+	if r.restricted {
+		var some byte
+		var err error
+		if b, some, err = appendAddresses(b, r.ranges()); err != nil {
 			return nil, err
 		}
+		flags |= flagAddresses | some
 	}
+	b[start+1] = flags
 	for _, deny := range []bool{true, false} {
 		for i := range r.policies {
 			if r.policies[i].deny == deny {
@@ -95,57 +131,86 @@ func AppendCompiled(dst []byte, g Grant, cat *catalogue.Catalogue) ([]byte, erro
 			}
 		}
 	}
+	for _, deny := range []bool{true, false} {
+		for i := range r.policies {
+			if r.policies[i].deny == deny {
+				b = append(b, r.policies[i].id[:]...)
+			}
+		}
+	}
 	return b, nil
 }
 
-func appendAddresses(b []byte, set *netipx.IPSet) ([]byte, error) {
-	ranges := set.Ranges() // sorted, IPv4 first
+// appendAddresses appends sorted ranges, IPv4 first, and returns flagNetworks6
+// if all of IPv6 are whole networks of 64 bits.
+func appendAddresses(b []byte, ranges []netipx.IPRange) ([]byte, byte, error) {
+	if len(ranges) > 1<<16-1 {
+		return nil, 0, errors.New("token: compile: too many address ranges")
+	}
 	n4 := 0
 	for n4 < len(ranges) && ranges[n4].From().Is4() {
 		n4++
 	}
-	if len(ranges) > 1<<16-1 {
-		return nil, errors.New("token: compile: too many address ranges")
-	}
-	b = binary.LittleEndian.AppendUint16(b, uint16(n4))
-	b = binary.LittleEndian.AppendUint16(b, uint16(len(ranges)-n4))
+	le, be := binary.LittleEndian, binary.BigEndian
+	b = le.AppendUint16(b, uint16(n4))
+	b = le.AppendUint16(b, uint16(len(ranges)-n4))
 	for _, r := range ranges[:n4] {
 		from, to := r.From().As4(), r.To().As4()
-		b = binary.LittleEndian.AppendUint32(b, binary.BigEndian.Uint32(from[:]))
-		b = binary.LittleEndian.AppendUint32(b, binary.BigEndian.Uint32(to[:]))
+		b = le.AppendUint32(b, be.Uint32(from[:]))
+		b = le.AppendUint32(b, be.Uint32(to[:]))
+	}
+	flag, part := byte(flagNetworks6), network6Len/2
+	for _, r := range ranges[n4:] {
+		from, to := r.From().As16(), r.To().As16()
+		if be.Uint64(from[8:]) != 0 || be.Uint64(to[8:]) != 1<<64-1 {
+			flag, part = 0, range6Len/2
+		}
 	}
 	for _, r := range ranges[n4:] {
 		from, to := r.From().As16(), r.To().As16()
-		b = append(append(b, from[:]...), to[:]...)
+		b = append(append(b, from[:part]...), to[:part]...)
 	}
-	return b, nil
+	return b, flag, nil
 }
 
 func appendPolicy(b []byte, p *resolvedPolicy) []byte {
 	le := binary.LittleEndian
 	start := len(b)
-	effect := byte(effectAllow)
+	form := byte(0)
 	if p.deny {
-		effect = effectDeny
+		form |= formDeny
 	}
 	slices.Sort(p.groups) // the resolved grant is ours and is not used again
 	groups := slices.Compact(p.groups)
-	words := 0
-	for i, g := range groups {
-		if i == 0 || g/64 != groups[i-1]/64 {
+	words := 1
+	for i := 1; i < len(groups); i++ {
+		if groups[i]/64 != groups[i-1]/64 {
 			words++
 		}
 	}
-	var types uint64
-	for _, m := range p.matchers {
-		types |= 1 << m.Inner.Type
+	n, room := len(groups), len(groups)*groupLen
+	if n > 256 || words*wordLen < room {
+		form |= formSet
+		n, room = words, words*wordLen
 	}
-	b = append(b, 0, 0, 0, 0, effect, 0)
-	b = le.AppendUint16(b, uint16(words))
-	b = le.AppendUint32(b, uint32(len(p.matchers)))
-	b = append(b, p.id[:]...)
-	b = le.AppendUint64(b, types)
-	for i := 0; i < len(groups); {
+	size := policyLen + room
+	for i := range p.matchers {
+		size += matcherLen(&p.matchers[i])
+	}
+	if size > 1<<16-1 {
+		size += largeLen - policyLen
+		b = append(b, form|formLarge, byte(n-1), 0, 0)
+		b = le.AppendUint32(b, uint32(size))
+	} else {
+		b = append(b, form, byte(n-1))
+		b = le.AppendUint16(b, uint16(size))
+	}
+	if form&formSet == 0 {
+		for _, g := range groups {
+			b = le.AppendUint16(b, uint16(g))
+		}
+	}
+	for i := 0; form&formSet != 0 && i < len(groups); {
 		at, bits := groups[i]/64, uint64(0)
 		for ; i < len(groups) && groups[i]/64 == at; i++ {
 			bits |= 1 << (groups[i] % 64)
@@ -153,16 +218,122 @@ func appendPolicy(b []byte, p *resolvedPolicy) []byte {
 		b = le.AppendUint16(b, uint16(at))
 		b = le.AppendUint64(b, bits)
 	}
-	for _, m := range p.matchers {
-		nested := byte(0)
-		if m.Nested {
-			nested = 1
-		}
-		b = append(b, nested, byte(m.Inner.Type), byte(len(m.Inner.ID)), byte(m.Outer.Type), byte(len(m.Outer.ID)))
-		b = append(append(b, m.Inner.ID...), m.Outer.ID...)
+	for i := range p.matchers {
+		b = appendMatcher(b, &p.matchers[i])
 	}
-	le.PutUint32(b[start:], uint32(len(b)-start))
+	if len(b)-start != size {
+		panic("token: a policy is not as long as was counted")
+	}
 	return b
+}
+
+// idForm returns what an id is compiled to, and how long.
+func idForm(id string) (kind byte, size int) {
+	if id == "" {
+		return 0, 0
+	}
+	if _, err := ParseID(id); err == nil {
+		return idPacked, idLen
+	}
+	return idText, 1 + len(id)
+}
+
+func matcherLen(m *Matcher) int {
+	_, n := idForm(m.Inner.ID)
+	if !m.Nested {
+		return 2 + n
+	}
+	_, o := idForm(m.Outer.ID)
+	return 3 + n + o
+}
+
+func appendMatcher(b []byte, m *Matcher) []byte {
+	inner, _ := idForm(m.Inner.ID)
+	if !m.Nested {
+		return appendID(append(b, byte(m.Inner.Type), inner<<innerShift), m.Inner.ID, inner)
+	}
+	outer, _ := idForm(m.Outer.ID)
+	b = append(b, byte(m.Inner.Type), matcherNested|inner<<innerShift|outer<<outerShift, byte(m.Outer.Type))
+	return appendID(appendID(b, m.Inner.ID, inner), m.Outer.ID, outer)
+}
+
+func appendID(b []byte, id string, kind byte) []byte {
+	switch kind {
+	case idText:
+		return append(append(b, byte(len(id))), id...)
+	case idPacked:
+		packed, _ := ParseID(id) // idForm has tried it
+		return append(b, packed[:]...)
+	}
+	return b
+}
+
+// opened is what stands at the start of a compiled grant.
+type opened struct {
+	flags                byte
+	policies, groups     int
+	types                int
+	lineage              uint64
+	notBefore, expiresOn int64
+	rest                 []byte // from the addresses on
+}
+
+// open reads the start, and reports whether it can be read.
+func (c Compiled) open(o *opened) bool {
+	if len(c) < headerLen || c[0] != compiledVersion || c[1]&^flagsKnown != 0 {
+		return false
+	}
+	le := binary.LittleEndian
+	o.flags, o.types = c[1], int(c[6])
+	o.policies, o.groups = int(le.Uint16(c[2:])), int(le.Uint16(c[4:]))
+	o.lineage = le.Uint64(c[8:])
+	b := []byte(c[headerLen:])
+	if o.flags&flagNotBefore != 0 {
+		if len(b) < 8 {
+			return false
+		}
+		o.notBefore, b = int64(le.Uint64(b)), b[8:]
+	}
+	if o.flags&flagExpiresOn != 0 {
+		if len(b) < 8 {
+			return false
+		}
+		o.expiresOn, b = int64(le.Uint64(b)), b[8:]
+	}
+	o.rest = b
+	return true
+}
+
+// Validity returns the bounds of the grant's validity, each zero when it is
+// open or cannot be read.
+func (c Compiled) Validity() (notBefore, expiresOn time.Time) {
+	var o opened
+	if c.open(&o) {
+		if o.notBefore != 0 {
+			notBefore = time.Unix(0, o.notBefore).UTC()
+		}
+		if o.expiresOn != 0 {
+			expiresOn = time.Unix(0, o.expiresOn).UTC()
+		}
+	}
+	return notBefore, expiresOn
+}
+
+// MaxBare is the greatest length of what AppendBare appends.
+const MaxBare = headerLen + 2*8
+
+// AppendBare appends a compiled grant of the same validity that allows nothing.
+// Of one that cannot be read it appends nothing.
+func (c Compiled) AppendBare(dst []byte) []byte {
+	var o opened
+	if !c.open(&o) {
+		return dst
+	}
+	start := len(dst)
+	dst = append(dst, c[:len(c)-len(o.rest)]...)
+	dst[start+1] &= flagNotBefore | flagExpiresOn
+	dst[start+2], dst[start+3] = 0, 0
+	return dst
 }
 
 var (
@@ -175,34 +346,33 @@ var (
 // everything in its place. Evaluate is safe without it and refuses what it
 // stumbles over; Check also finds damage that one evaluation does not look at.
 func (c Compiled) Check(cat *catalogue.Catalogue) error {
-	b := []byte(c)
-	if len(b) < headerLen || b[0] != compiledVersion || b[1]&^flagAddresses != 0 || b[7] != 0 {
+	var o opened
+	if !c.open(&o) || c[7] != 0 || o.flags&flagNetworks6 != 0 && o.flags&flagAddresses == 0 ||
+		o.flags&flagNotBefore != 0 && o.notBefore == 0 || o.flags&flagExpiresOn != 0 && o.expiresOn == 0 {
 		return errCompiled
 	}
-	le := binary.LittleEndian
-	policies, groups, types := int(le.Uint16(b[2:])), int(le.Uint16(b[4:])), b[6]
-	addressed := b[1]&flagAddresses != 0
-	if le.Uint64(b[8:]) != cat.Lineage(groups, int(types)) {
+	if o.lineage != cat.Lineage(o.groups, o.types) {
 		return errForeign
 	}
-	b = b[headerLen:]
-	if addressed {
+	b := o.rest
+	if o.flags&flagAddresses != 0 {
 		var ok bool
-		if b, ok = checkAddresses(b); !ok {
+		if b, ok = checkAddresses(b, o.flags); !ok {
 			return errCompiled
 		}
 	}
+	if len(b) < o.policies*idLen {
+		return errCompiled
+	}
+	b = b[:len(b)-o.policies*idLen]
 	allowing := false
-	for range policies {
-		if len(b) < policyLen || uint64(le.Uint32(b)) > uint64(len(b)) || le.Uint32(b) < policyLen {
+	for range o.policies {
+		groups, matchers, size := cutPolicy(b)
+		if size == 0 || b[0]&formDeny != 0 && allowing ||
+			!checkGroups(b[groups:matchers], b[0]&formSet != 0, o.groups) || !checkMatchers(b[matchers:size], byte(o.types)) {
 			return errCompiled
 		}
-		p := b[:le.Uint32(b)]
-		b = b[len(p):]
-		if p[4] == effectDeny && allowing || !checkPolicy(p, groups, types) {
-			return errCompiled
-		}
-		allowing = p[4] == effectAllow
+		allowing, b = b[0]&formDeny == 0, b[size:]
 	}
 	if len(b) != 0 {
 		return errCompiled
@@ -211,66 +381,59 @@ func (c Compiled) Check(cat *catalogue.Catalogue) error {
 }
 
 // checkAddresses returns what follows the address ranges.
-func checkAddresses(b []byte) ([]byte, bool) {
-	if len(b) < 4 {
+func checkAddresses(b []byte, flags byte) ([]byte, bool) {
+	ranges4, ranges6, rest, ok := cutAddresses(b, flags)
+	if !ok {
 		return nil, false
 	}
 	le := binary.LittleEndian
-	n4, n6 := int(le.Uint16(b)), int(le.Uint16(b[2:]))
-	b = b[4:]
-	if len(b) < n4*range4Len+n6*range6Len {
-		return nil, false
-	}
-	for i := range n4 {
-		from, to := le.Uint32(b[i*range4Len:]), le.Uint32(b[i*range4Len+4:])
-		if from > to || i > 0 && from <= le.Uint32(b[i*range4Len-4:]) {
+	for i := 0; i < len(ranges4); i += range4Len {
+		from, to := le.Uint32(ranges4[i:]), le.Uint32(ranges4[i+4:])
+		if from > to || i > 0 && from <= le.Uint32(ranges4[i-4:]) {
 			return nil, false
 		}
 	}
-	b = b[n4*range4Len:]
-	for i := range n6 {
-		r := b[i*range6Len:][:range6Len]
-		from, to := string(r[:16]), string(r[16:])
-		if from > to || i > 0 && from <= string(b[i*range6Len-16:][:16]) {
+	part := range6Len / 2
+	if flags&flagNetworks6 != 0 {
+		part = network6Len / 2
+	}
+	var last []byte
+	for i := 0; i < len(ranges6); i += 2 * part {
+		from, to := ranges6[i:][:part], ranges6[i+part:][:part]
+		if bytes.Compare(from, to) > 0 || i > 0 && bytes.Compare(from, last) <= 0 {
 			return nil, false
 		}
+		last = to
 	}
-	return b[n6*range6Len:], true
+	return rest, true
 }
 
-// checkPolicy checks one policy, whose size is right.
-func checkPolicy(p []byte, groups int, types byte) bool {
+func checkGroups(b []byte, set bool, count int) bool {
 	le := binary.LittleEndian
-	if p[4] != effectAllow && p[4] != effectDeny || p[5] != 0 {
-		return false
-	}
-	words, matchers := int(le.Uint16(p[6:])), le.Uint32(p[8:])
-	want := le.Uint64(p[28:])
-	p = p[policyLen:]
-	if len(p) < words*wordLen {
-		return false
-	}
-	for i := range words {
-		at, set := int(le.Uint16(p[i*wordLen:])), le.Uint64(p[i*wordLen+2:])
-		if set == 0 || i > 0 && at <= int(le.Uint16(p[(i-1)*wordLen:])) {
+	for last := -1; len(b) > 0; {
+		at, bit := int(le.Uint16(b)), uint64(1)
+		if set {
+			at, bit, b = at*64, le.Uint64(b[2:]), b[wordLen:]
+		} else {
+			b = b[groupLen:]
+		}
+		if bit == 0 || at <= last || at+63-bits.LeadingZeros64(bit) >= count {
 			return false
 		}
-		if top := at*64 + 63; top >= groups && set>>max(groups-at*64, 0) != 0 {
-			return false
-		}
+		last = at
 	}
-	p = p[words*wordLen:]
-	var seen uint64
-	for range matchers {
-		m, rest, ok := nextMatcher(p)
-		if !ok || m.innerType >= types || m.outerType >= types && m.nested || m.oddNested {
-			return false
-		}
-		if len(m.inner) > 0 && !catalogue.ValidID(string(m.inner)) || len(m.outer) > 0 && (!m.nested || !catalogue.ValidID(string(m.outer))) {
-			return false
-		}
-		seen |= 1 << m.innerType
-		p = rest
-	}
-	return len(p) == 0 && seen == want
+	return true
 }
+
+func checkMatchers(b []byte, types byte) bool {
+	for len(b) > 0 {
+		m, rest, ok := nextMatcher(b)
+		if !ok || m.innerType >= types || m.outerType >= types || !checkID(m.inner, m.innerKind) || !checkID(m.outer, m.outerKind) {
+			return false
+		}
+		b = rest
+	}
+	return true
+}
+
+func checkID(id []byte, kind byte) bool { return kind != idText || catalogue.ValidID(string(id)) }

@@ -35,12 +35,11 @@ func Covers(parent, child Grant, cat *catalogue.Catalogue) error {
 // about the zones of an account then covers each zone in it. The result holds
 // for requests whose chain names, in order, what the resource lies in.
 func CoversPlaced(parent, child Grant, cat *catalogue.Catalogue, place Place) error {
-	c, err := resolve(child, cat, formatLimits, false)
-	if err != nil {
+	c, p := new(resolved), new(resolved)
+	if err := c.resolve(child, cat, formatLimits, false); err != nil {
 		return err
 	}
-	p, err := resolve(parent, cat, formatLimits, true)
-	if err != nil {
+	if err := p.resolve(parent, cat, formatLimits, true); err != nil {
 		return &GrantError{Kind: NotHeld, Pointer: "/policies", Text: "the grantor's own grant cannot be read"}
 	}
 	if err := coversConditions(p, c); err != nil {
@@ -60,15 +59,16 @@ func coversConditions(p, c *resolved) error {
 	if p.expiresOn != 0 && (c.expiresOn == 0 || c.expiresOn > p.expiresOn) {
 		return &GrantError{Kind: NotHeld, Pointer: "/expires_on", Text: "must not end after the grantor's own validity"}
 	}
-	if p.addresses == nil {
+	if !p.restricted {
 		return nil
 	}
 	refusal := &GrantError{Kind: NotHeld, Pointer: "/condition", Text: "must not allow addresses that the grantor may not use"}
-	if c.addresses == nil {
+	if !c.restricted {
 		return refusal
 	}
-	for _, r := range c.addresses.Ranges() {
-		if !p.addresses.ContainsRange(r) {
+	held := p.addresses()
+	for _, r := range c.addresses().Ranges() {
+		if !held.ContainsRange(r) {
 			return refusal
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -63,14 +64,16 @@ var (
 // is a resource or "<type>.*". It refuses duplicate keys, unknown types and
 // more entries than DefaultLimits has for one policy.
 func ParseResources(raw jsontext.Value, cat *catalogue.Catalogue) ([]Matcher, error) {
-	return parseResources(raw, cat, DefaultLimits.ResourcesPerPolicy, false)
+	return parseResources(nil, bytes.Clone(raw), cat, DefaultLimits.ResourcesPerPolicy, false)
 }
 
-// parseResources is ParseResources with another bound. For a stored grant it
-// also takes types that the catalogue has dropped since.
-func parseResources(raw jsontext.Value, cat *catalogue.Catalogue, most int, stored bool) ([]Matcher, error) {
-	p := resourceParser{cat: cat, most: most, stored: stored}
-	if p.plain(string(raw)) {
+// parseResources is ParseResources with another bound, and returns its matchers
+// in room, if they fit. They point into raw. For a stored grant it also takes
+// types that the catalogue has dropped since.
+func parseResources(room []Matcher, raw jsontext.Value, cat *catalogue.Catalogue, most int, stored bool) ([]Matcher, error) {
+	p := resourceParser{cat: cat, most: most, stored: stored, out: room[:0]}
+	// A string without a copy: nobody writes to raw while the matchers are used.
+	if p.plain(unsafe.String(unsafe.SliceData(raw), len(raw))) {
 		return p.out, nil
 	}
 	return p.any(raw)
@@ -78,7 +81,7 @@ func parseResources(raw jsontext.Value, cat *catalogue.Catalogue, most int, stor
 
 // any reads every form of JSON and tells what is wrong with it.
 func (p *resourceParser) any(raw jsontext.Value) ([]Matcher, error) {
-	p.out, p.dec = nil, jsontext.NewDecoder(bytes.NewReader(raw))
+	p.out, p.dec = p.out[:0], jsontext.NewDecoder(bytes.NewReader(raw))
 	if err := p.object(nil); err != nil {
 		return nil, err
 	}

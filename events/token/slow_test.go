@@ -263,12 +263,24 @@ var worldParents = map[string]string{
 	"w.account.zone.z3":        "w.account.a2",
 	"w.account.zone.record.r1": "w.account.zone.z1",
 	"w.account.zone.record.r2": "w.account.zone.z3",
+	zoneHex1:                   "w.account.a1",
+	zoneHex2:                   accountHex,
 }
+
+// Ids of 32 hex digits, which are compiled in another way; and some that only
+// look like it.
+const (
+	accountHex = "w.account.0123456789abcdef0123456789abcdef"
+	zoneHex1   = "w.account.zone.0123456789abcdef0123456789abcdef"
+	zoneHex2   = "w.account.zone.0123456789abcdef0123456789abcde0"
+	zoneUpper  = "w.account.zone.0123456789ABCDEF0123456789abcdef"
+	zoneLong   = "w.account.zone.0123456789abcdef0123456789abcdef0"
+)
 
 var (
 	keysByType = map[string][]string{
-		"w.account":             {"w.account.a1", "w.account.a2", "w.account.*"},
-		"w.account.zone":        {"w.account.zone.z1", "w.account.zone.z2", "w.account.zone.z3", "w.account.zone.*"},
+		"w.account":             {"w.account.a1", "w.account.a2", "w.account.*", accountHex},
+		"w.account.zone":        {"w.account.zone.z1", "w.account.zone.z2", "w.account.zone.z3", "w.account.zone.*", zoneHex1, zoneHex2, zoneUpper, zoneLong},
 		"w.account.zone.record": {"w.account.zone.record.r1", "w.account.zone.record.r2", "w.account.zone.record.*"},
 		"w.user":                {"w.user.u1", "w.user.*"},
 	}
@@ -284,6 +296,10 @@ var (
 		{"w.account.a1", "w.account.zone.z2"},
 		{"w.account.a2", "w.account.zone.z3", "w.account.zone.record.r2"},
 		{"w.user.u1"},
+		{"w.account.a1", zoneHex1},
+		{accountHex, zoneHex2},
+		{accountHex, zoneUpper},
+		{accountHex, zoneLong},
 	}
 	worldAddresses = []string{"", "192.0.2.1", "192.0.2.7", "198.51.100.9", "::ffff:192.0.2.7", "2001:db8::1", "2001:db8:1::1", "fe80::1%eth0"}
 	worldPrefixes  = []string{"192.0.2.0/24", "192.0.2.7", "192.0.2.7/31", "0.0.0.0/0", "::/0", "2001:db8::/48", "2001:db8::1", "::ffff:192.0.2.0/121", "198.51.100.9/8"}

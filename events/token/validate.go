@@ -6,9 +6,8 @@ import (
 	"io"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
-
-	"go4.org/netipx"
 
 	"watchword.dev/events/catalogue"
 )
@@ -57,16 +56,24 @@ func (g Grant) Validate(cat *catalogue.Catalogue, limits Limits) error {
 	if len(g.Policies) == 0 {
 		return &GrantError{Kind: Invalid, Pointer: "/policies", Text: "at least one policy is needed"}
 	}
-	_, err := resolve(g, cat, limits, false)
-	return err
+	r := resolvedPool.Get().(*resolved)
+	defer r.release()
+	return r.resolve(g, cat, limits, false)
 }
 
-// resolved is a grant in which everything is checked and numbered.
+// resolved is a grant in which everything is checked and numbered. It points
+// into that grant.
 type resolved struct {
-	policies  []resolvedPolicy
-	addresses *netipx.IPSet // nil: everybody
-	notBefore int64         // Unix nanoseconds; 0: open
-	expiresOn int64
+	policies   []resolvedPolicy
+	restricted bool // to the addresses of in that are not in notIn
+	in, notIn  []netip.Prefix
+	notBefore  int64 // Unix nanoseconds; 0: open
+	expiresOn  int64
+
+	// Room that the policies take their parts of, and that of the ranges.
+	matchers []Matcher
+	groups   []catalogue.GroupNumber
+	cut      rangeCutter
 }
 
 type resolvedPolicy struct {
@@ -76,44 +83,61 @@ type resolvedPolicy struct {
 	matchers []Matcher
 }
 
-// resolve is what Validate, Compile and Covers all start with. A stored grant
-// was valid when it was stored, so it may name what the catalogue has dropped
-// or narrowed since; that simply applies to nothing.
-func resolve(g Grant, cat *catalogue.Catalogue, limits Limits, stored bool) (*resolved, error) {
+// resolvedPool keeps rooms: a replay compiles every grant of the ledger.
+var resolvedPool = sync.Pool{New: func() any { return new(resolved) }}
+
+// mostPooled is how many matchers or groups may be in a room that is kept.
+const mostPooled = 1024
+
+// release gives the room back. Nothing may use it any more.
+func (r *resolved) release() {
+	if cap(r.matchers) > mostPooled || cap(r.groups) > mostPooled || cap(r.policies) > mostPooled {
+		return
+	}
+	// Else the pool would keep what was resolved.
+	clear(r.matchers)
+	clear(r.policies)
+	*r = resolved{
+		policies: r.policies[:0], matchers: r.matchers[:0], groups: r.groups[:0],
+		in: r.in[:0], notIn: r.notIn[:0], cut: r.cut,
+	}
+	resolvedPool.Put(r)
+}
+
+// resolve is what Validate, Compile and Covers all start with; r is empty. A
+// stored grant was valid when it was stored, so it may name what the catalogue
+// has dropped or narrowed since; that simply applies to nothing.
+func (r *resolved) resolve(g Grant, cat *catalogue.Catalogue, limits Limits, stored bool) error {
 	limits = limits.within(formatLimits)
-	r := &resolved{policies: make([]resolvedPolicy, 0, min(len(g.Policies), limits.Policies))}
 	if len(g.Policies) > limits.Policies {
-		return nil, &GrantError{Kind: TooMany, Pointer: "/policies", Text: fmt.Sprintf("at most %d policies are allowed", limits.Policies)}
+		return &GrantError{Kind: TooMany, Pointer: "/policies", Text: fmt.Sprintf("at most %d policies are allowed", limits.Policies)}
 	}
 	left := limits.Resources
-	for i, p := range g.Policies {
-		rp, err := resolvePolicy(p, cat, limits, stored)
+	for i := range g.Policies {
+		rp, err := r.resolvePolicy(&g.Policies[i], cat, limits, stored)
 		if err != nil {
 			err.Pointer = fmt.Sprintf("/policies/%d%s", i, err.Pointer)
-			return nil, err
+			return err
 		}
 		if left -= len(rp.matchers); left < 0 {
-			return nil, &GrantError{Kind: TooMany, Pointer: "/policies", Text: fmt.Sprintf("at most %d resources are allowed in all policies together", limits.Resources)}
+			return &GrantError{Kind: TooMany, Pointer: "/policies", Text: fmt.Sprintf("at most %d resources are allowed in all policies together", limits.Resources)}
 		}
 		r.policies = append(r.policies, rp)
 	}
 	if err := r.resolveValidity(g, stored); err != nil {
-		return nil, err
+		return err
 	}
-	var err error
-	if r.addresses, err = resolveCondition(g.Condition, limits); err != nil {
-		return nil, err
-	}
-	return r, nil
+	return r.resolveCondition(g.Condition, limits)
 }
 
 // resolvePolicy returns an error whose pointer is into p.
-func resolvePolicy(p Policy, cat *catalogue.Catalogue, limits Limits, stored bool) (resolvedPolicy, *GrantError) {
+func (r *resolved) resolvePolicy(p *Policy, cat *catalogue.Catalogue, limits Limits, stored bool) (resolvedPolicy, *GrantError) {
 	rp := resolvedPolicy{id: p.ID, deny: p.Effect == EffectDeny}
 	if p.Effect != EffectAllow && p.Effect != EffectDeny {
 		return rp, &GrantError{Kind: Invalid, Pointer: "/effect", Text: "effect must be allow or deny"}
 	}
-	matchers, err := parseResources(p.Resources, cat, limits.ResourcesPerPolicy, stored)
+	room := r.matchers[len(r.matchers):]
+	matchers, err := parseResources(room, p.Resources, cat, limits.ResourcesPerPolicy, stored)
 	if err != nil {
 		kind := Invalid
 		if errors.Is(err, errResourcesMany) {
@@ -122,6 +146,11 @@ func resolvePolicy(p Policy, cat *catalogue.Catalogue, limits Limits, stored boo
 		return rp, &GrantError{Kind: kind, Pointer: "/resources", Text: err.Error()}
 	}
 	rp.matchers = matchers
+	if len(matchers) <= cap(room) {
+		r.matchers = r.matchers[:len(r.matchers)+len(matchers)]
+	} else {
+		r.matchers = append(r.matchers, matchers...) // so that it has room the next time
+	}
 	var types uint64
 	for _, m := range matchers {
 		types |= 1 << m.Inner.Type
@@ -132,7 +161,7 @@ func resolvePolicy(p Policy, cat *catalogue.Catalogue, limits Limits, stored boo
 	case len(p.Groups) > limits.GroupsPerPolicy:
 		return rp, &GrantError{Kind: TooMany, Pointer: "/permission_groups", Text: fmt.Sprintf("at most %d permission groups are allowed in a policy", limits.GroupsPerPolicy)}
 	}
-	rp.groups = make([]catalogue.GroupNumber, 0, len(p.Groups))
+	from := len(r.groups)
 	for i, ref := range p.Groups {
 		n, ok := cat.GroupNumber(ref.ID)
 		if !ok && stored {
@@ -147,8 +176,9 @@ func resolvePolicy(p Policy, cat *catalogue.Catalogue, limits Limits, stored boo
 				Text: "the permission group applies to none of the policy's resources",
 			}
 		}
-		rp.groups = append(rp.groups, n)
+		r.groups = append(r.groups, n)
 	}
+	rp.groups = r.groups[from:len(r.groups):len(r.groups)]
 	return rp, nil
 }
 
@@ -178,41 +208,41 @@ func (r *resolved) resolveValidity(g Grant, stored bool) error {
 	return nil
 }
 
-// resolveCondition returns the set of addresses that may use the grant, or nil
-// when every address may.
-func resolveCondition(c *Condition, limits Limits) (*netipx.IPSet, error) {
+// everywhere stands for a list of addresses that there is not.
+var everywhere = []string{"0.0.0.0/0", "::/0"}
+
+// resolveCondition reads which addresses may use the grant.
+func (r *resolved) resolveCondition(c *Condition, limits Limits) error {
 	if c.unrestricted() {
-		return nil, nil
+		return nil
 	}
-	in, notIn := c.RequestIP.In, c.RequestIP.NotIn
+	r.restricted = true
+	in := c.RequestIP.In
 	if in == nil {
-		in = []string{"0.0.0.0/0", "::/0"}
+		in = everywhere
 	}
-	var b netipx.IPSetBuilder
-	for _, list := range []struct {
-		at      string
-		entries []string
-		apply   func(netip.Prefix)
-	}{
-		{"/condition/request_ip/in", in, b.AddPrefix},
-		{"/condition/request_ip/not_in", notIn, b.RemovePrefix},
-	} {
-		if len(list.entries) > limits.Addresses {
-			return nil, &GrantError{Kind: TooMany, Pointer: list.at, Text: fmt.Sprintf("at most %d addresses are allowed", limits.Addresses)}
+	var err *GrantError
+	if r.in, err = resolvePrefixes(r.in, "/condition/request_ip/in", in, limits); err != nil {
+		return err
+	}
+	if r.notIn, err = resolvePrefixes(r.notIn, "/condition/request_ip/not_in", c.RequestIP.NotIn, limits); err != nil {
+		return err
+	}
+	return nil
+}
+
+func resolvePrefixes(dst []netip.Prefix, at string, entries []string, limits Limits) ([]netip.Prefix, *GrantError) {
+	if len(entries) > limits.Addresses {
+		return dst, &GrantError{Kind: TooMany, Pointer: at, Text: fmt.Sprintf("at most %d addresses are allowed", limits.Addresses)}
+	}
+	for i, s := range entries {
+		p, err := ParsePrefix(s)
+		if err != nil {
+			return dst, &GrantError{Kind: Invalid, Pointer: fmt.Sprintf("%s/%d", at, i), Text: "not an IP address or prefix"}
 		}
-		for i, s := range list.entries {
-			p, err := ParsePrefix(s)
-			if err != nil {
-				return nil, &GrantError{Kind: Invalid, Pointer: fmt.Sprintf("%s/%d", list.at, i), Text: "not an IP address or prefix"}
-			}
-			list.apply(p)
-		}
+		dst = append(dst, p)
 	}
-	set, err := b.IPSet()
-	if err != nil {
-		return nil, &GrantError{Kind: Invalid, Pointer: "/condition/request_ip", Text: "not a set of IP prefixes"}
-	}
-	return set, nil
+	return dst, nil
 }
 
 // ParsePrefix reads an entry of a condition: a prefix such as 192.0.2.0/24,
