@@ -183,7 +183,7 @@ func TestDivergedStopsServing(t *testing.T) {
 		}, 0},
 		{"another chain some commits ago", func(s *scene) events.Pulse {
 			p := pulse(s.story.Commits[len(s.story.Commits)-4].End, s.story.Now)
-			p.Chain = p.Chain[1:] + "0"
+			p.Chain, p.Epoch = p.Chain[1:]+"0", s.story.At.Epoch // a pulse of an older epoch says nothing
 			return p
 		}, 5},
 		{"an epoch that was opened before", func(s *scene) events.Pulse {

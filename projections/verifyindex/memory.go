@@ -132,22 +132,13 @@ func (a *arena) at(r ref) (entry, *block) {
 	return entryAt(b, r.offset()), b
 }
 
-// fetch is at for readers. What it returns is likely to be read whole and to be
-// in no cache; so it touches all lines at once, before the first one is needed:
-// then they come together, and not one after the other.
-func (a *arena) fetch(w slot) (entry, *block) {
-	b := a.blocks[w.ref().block()].Load()
-	if b == nil {
-		return nil, nil
+// near asks for the entry at w, which is likely to be read whole and to be in
+// no cache, and does not wait for it: all its lines come together.
+func (a *arena) near(w slot) {
+	if b := a.blocks[w.ref().block()].Load(); b != nil {
+		prefetch(unsafe.Pointer(&b.mem[w.ref().offset()]), w.lines())
+		runtime.KeepAlive(b)
 	}
-	at := w.ref().offset()
-	p := unsafe.Pointer(&b.mem[at])
-	touched := byte(0)
-	for n, end := 0, w.lines()*unit; n < end; n += unit {
-		touched |= *(*byte)(unsafe.Add(p, n))
-	}
-	runtime.KeepAlive(touched)
-	return entryAt(b, at), b
 }
 
 // entryAt returns the entry that begins at an offset.

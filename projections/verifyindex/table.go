@@ -97,7 +97,7 @@ func (t *table) find(d *token.Digest) (e entry, b *block, moved bool) {
 		if w.hash() != h {
 			continue
 		}
-		if e, b = t.arena.fetch(w); b == nil {
+		if e, b = t.arena.at(w.ref()); b == nil {
 			moved = true
 			break
 		}
@@ -110,11 +110,19 @@ func (t *table) find(d *token.Digest) (e entry, b *block, moved bool) {
 	return e, b, moved
 }
 
-// near reads the first slot in which a digest may be, only to have it near.
-func (t *table) near(d *token.Digest) slot {
-	w := t.slots.load(hashDigest(d) & t.slots.mask)
-	runtime.KeepAlive(t)
-	return w
+// nearSlot asks for the first slot in which a digest may be, to have it near.
+func (t *table) nearSlot(d *token.Digest) {
+	prefetch(unsafe.Pointer(&t.slots.word[hashDigest(d)&t.slots.mask]), 1)
+	runtime.KeepAlive(t.slots)
+}
+
+// nearEntry asks for the entry of a digest, if it is in its first slot.
+func (t *table) nearEntry(d *token.Digest) {
+	s, h := t.slots, hashDigest(d)
+	if w := s.load(h & s.mask); w != 0 && w.hash() == h {
+		t.arena.near(w)
+	}
+	runtime.KeepAlive(s)
 }
 
 // slot returns the place of a digest: its slot, or the free one where it

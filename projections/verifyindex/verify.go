@@ -21,12 +21,26 @@ func (x *Index) Verify(secret string, req *token.Request) token.Decision {
 // VerifyWithin is Verify for an enforcer whose staleness bound has a ceiling;
 // zero means none.
 func (x *Index) VerifyWithin(ceiling time.Duration, secret string, req *token.Request) (d token.Decision) {
-	now := x.o.Now()
-	v := x.view.Load()
+	// A verification is mostly waiting for memory: for the slot of the digest
+	// and then for the entry. So the digest comes first, and everything else is
+	// done while they are on their way.
 	d.Sequence = x.sequence.Load()
+	v := x.view.Load()
 	if v.format.Brand == "" {
 		d.Verdict, d.Reason = token.VerdictUnavailable, token.ReasonNotReady
 		return d
+	}
+	if len(secret) > longestSecret {
+		d.Reason = token.ReasonMalformed
+		return d
+	}
+	digest := token.Sum(secret)
+	if v.table != nil {
+		v.table.nearSlot(&digest)
+	}
+	now := x.o.Now()
+	if v.table != nil {
+		v.table.nearEntry(&digest)
 	}
 	kind, err := v.format.Parse(secret)
 	if err != nil {
@@ -38,27 +52,30 @@ func (x *Index) VerifyWithin(ceiling time.Duration, secret string, req *token.Re
 		d.Reason = token.ReasonUnknown
 		return d
 	}
-	digest := token.Sum(secret)
 	x.verify(&d, v, ceiling, &digest, req, now)
 	return d
 }
 
+// longestSecret is longer than any secret: more is not worth a digest.
+const longestSecret = 256
+
 // VerifyDigest is VerifyWithin for callers that hold the digest only.
 func (x *Index) VerifyDigest(ceiling time.Duration, digest token.Digest, req *token.Request) (d token.Decision) {
-	now := x.o.Now()
 	d.Sequence = x.sequence.Load()
-	x.verify(&d, x.view.Load(), ceiling, &digest, req, now)
+	v := x.view.Load()
+	if v.table != nil {
+		v.table.nearSlot(&digest)
+	}
+	now := x.o.Now()
+	if v.table != nil {
+		v.table.nearEntry(&digest)
+	}
+	x.verify(&d, v, ceiling, &digest, req, now)
 	return d
 }
 
 // verify fills d, whose sequence was read before anything else.
 func (x *Index) verify(d *token.Decision, v *view, ceiling time.Duration, digest *token.Digest, req *token.Request, now time.Time) {
-	// The slot of the digest is on its way from memory while the rest is
-	// made ready.
-	near := slot(0)
-	if v.table != nil {
-		near = v.table.near(digest)
-	}
 	perm := v.cat.Permission(req.Permission)
 	if d.Age, d.Stale, d.Reason = x.fresh(v, now, x.bound(v.cat, perm, ceiling)); d.Reason != token.ReasonNone {
 		d.Verdict = token.VerdictUnavailable
@@ -70,7 +87,6 @@ func (x *Index) verify(d *token.Decision, v *view, ceiling time.Duration, digest
 	}
 	x.lookup(v, digest, &q)
 	d.Verdict = d.Reason.Verdict()
-	runtime.KeepAlive(near)
 }
 
 // bound is how old an answer about a permission may be. An unknown permission
