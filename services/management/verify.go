@@ -1,6 +1,7 @@
 package management
 
 import (
+	"context"
 	"time"
 
 	"watchword.dev/events"
@@ -48,8 +49,15 @@ func (s *Service) verifyToken(x *web.Exchange, of ownership) error {
 	if cred.Kind != want {
 		return fault.New(fault.InvalidAPIToken)
 	}
+	least, err := web.AtLeast(x.Request().Header)
+	if err != nil {
+		return err
+	}
 	if err := s.fresh(x); err != nil {
-		return s.verifyByIndex(x, cred, account, err)
+		return s.verifyByIndex(x, cred, account, least, err)
+	}
+	if err := s.reach(x, least); err != nil {
+		return err
 	}
 	c, err := s.byToken(x, cred)
 	if err != nil {
@@ -61,15 +69,34 @@ func (s *Service) verifyToken(x *web.Exchange, of ownership) error {
 	return verified(x, c.token.ID, c.token.Grant.NotBefore, c.token.Grant.ExpiresOn, state(c))
 }
 
+// reach waits for the sequence that the client names, which may lie behind the
+// head: it was told of it elsewhere, or the head has moved since.
+func (s *Service) reach(x *web.Exchange, least uint64) error {
+	if least == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(x.Context(), s.ReadWait)
+	defer cancel()
+	if err := s.Reached.Wait(ctx, least); err != nil {
+		return fault.Wrap(fault.WaitTimedOut, err)
+	}
+	x.Sequence(s.Directory.Applied())
+	return nil
+}
+
 // verifyByIndex answers while the head is not to be had, for the reason in
 // cause. What the index knows is good within its bound, but what it does not
-// know may have come into being since: that is no "invalid".
-func (s *Service) verifyByIndex(x *web.Exchange, cred web.Credential, account token.ID, cause error) error {
+// know may have come into being since: that is no "invalid". Nor is it good for
+// who asks for a later sequence.
+func (s *Service) verifyByIndex(x *web.Exchange, cred web.Credential, account token.ID, least uint64, cause error) error {
 	if s.Verifier == nil {
 		return cause
 	}
 	id, reason := s.Verifier.Identify(cred.Secret.Reveal(), x.Address)
 	x.Sequence(id.Sequence)
+	if id.Sequence < least {
+		return cause
+	}
 	switch reason {
 	case token.ReasonUnknown, token.ReasonStale, token.ReasonNotReady:
 		return cause
