@@ -215,11 +215,16 @@ func parseTime(b []byte) (time.Time, error) {
 		}
 		v[field] = v[field]*10 + int(c-'0')
 	}
-	t := time.Date(v[0], time.Month(v[1]), v[2], v[3], v[4], v[5], v[6]*int(time.Millisecond), time.UTC)
-	if t.Year() != v[0] || int(t.Month()) != v[1] || t.Day() != v[2] || t.Hour() != v[3] || t.Minute() != v[4] || t.Second() != v[5] || v[0] < 1970 {
+	year, month, day := v[0], v[1], v[2]
+	// Every month has 28 days; for more the calendar is asked.
+	if year < 1970 || month < 1 || month > 12 || day < 1 || day > 28 && day > daysIn(year, month) || v[3] > 23 || v[4] > 59 || v[5] > 59 {
 		return time.Time{}, ErrMalformed
 	}
-	return t, nil
+	return time.Date(year, time.Month(month), day, v[3], v[4], v[5], v[6]*int(time.Millisecond), time.UTC), nil
+}
+
+func daysIn(year, month int) int {
+	return time.Date(year, time.Month(month+1), 0, 0, 0, 0, 0, time.UTC).Day()
 }
 
 // checkDepth refuses data that nests deeper than MaxDepth, before the JSON

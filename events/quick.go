@@ -3,6 +3,7 @@ package events
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"time"
 	"unicode/utf8"
 
@@ -95,7 +96,8 @@ func (q *quick) quoted() []byte {
 	}
 	rest := q.data[q.at+1:]
 	var all byte
-	for i, c := range rest {
+	for i := easy(rest); i < len(rest); i++ {
+		c := rest[i]
 		if c == '"' {
 			s := rest[:i]
 			q.at += i + 2
@@ -111,6 +113,22 @@ func (q *quick) quoted() []byte {
 	}
 	q.declined = true
 	return nil
+}
+
+// easy returns how many bytes at the start of b, in steps of eight, are ASCII
+// and neither controls nor quotes nor backslashes.
+func easy(b []byte) (n int) {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for ; len(b) >= n+8; n += 8 {
+		x := binary.LittleEndian.Uint64(b[n:])
+		quote, slash := x^'"'*ones, x^'\\'*ones
+		// The top bit of a byte is set where it is less than what is taken
+		// away; a borrow can only come out of a byte that is found itself.
+		if (x|(x-' '*ones)|(quote-ones)|(slash-ones))&tops != 0 {
+			break
+		}
+	}
+	return n
 }
 
 func (q *quick) string() string {
@@ -139,8 +157,18 @@ func (q *quick) some() string {
 
 func (q *quick) id() token.ID {
 	var id token.ID
-	q.hex(id[:], q.quoted())
+	q.hex(id[:], q.fixed(2*len(id)))
 	return id
+}
+
+// fixed reads a string of n bytes, which the caller looks at.
+func (q *quick) fixed(n int) []byte {
+	if rest := q.data[q.at:]; !q.declined && len(rest) >= n+2 && rest[0] == '"' && rest[n+1] == '"' {
+		q.at += n + 2
+		return rest[1 : n+1]
+	}
+	q.declined = true
+	return nil
 }
 
 // hex reads as many lower-case hex digits as dst has room for, and no more.
@@ -166,7 +194,7 @@ func readHex(dst, s []byte) bool {
 
 func (q *quick) digest() (d token.Digest) {
 	const scheme = "d1:"
-	s, ok := bytes.CutPrefix(q.quoted(), []byte(scheme))
+	s, ok := bytes.CutPrefix(q.fixed(len(scheme)+2*len(d)), []byte(scheme))
 	if !ok {
 		q.declined = true
 	}
