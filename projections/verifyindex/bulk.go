@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
@@ -214,6 +215,19 @@ func (k sortKey) compare(o sortKey) int {
 	return cmp.Compare(k.at, o.at)
 }
 
+// ahead is how many entries before its turn one is asked for: they lie in
+// another order than that in which they are written.
+const ahead = 8
+
+// nearAt asks for the first lines of the i-th entry, if there is one. The
+// processor sees by itself that the rest is wanted.
+func (a *arena) nearAt(sorted []sortKey, i int) {
+	if i < len(sorted) {
+		r := sorted[i].at
+		prefetch(unsafe.Pointer(&a.blocks[r.block()].Load().mem[r.offset()]), 2)
+	}
+}
+
 // writeEntries writes the rows of all entries. That two digests begin with the
 // same 16 bytes does not happen; Pebble would refuse the table.
 func (s *tableSet) writeEntries() {
@@ -223,7 +237,8 @@ func (s *tableSet) writeEntries() {
 	slices.SortFunc(sorted, sortKey.compare)
 	key := append(make([]byte, 0, 1+digestLen), rowEntry)
 	s.write([]byte{rowEntry}, func(add func(k, v []byte) error) error {
-		for _, k := range sorted {
+		for i, k := range sorted {
+			a.nearAt(sorted, i+ahead)
 			e, _ := a.at(k.at)
 			if err := add(append(key, e[:digestLen]...), rowOf(e)); err != nil {
 				return err
@@ -248,6 +263,7 @@ func (s *tableSet) writeTokens() {
 	owners := make([]sortKey, 0, len(ids))
 	s.write([]byte{rowID}, func(add func(k, v []byte) error) error {
 		for i, k := range ids {
+			a.nearAt(ids, i+ahead)
 			e, _ := a.at(k.at)
 			// Within an owner they stay in this order.
 			owners = append(owners, keyOf(e[offOwner:], ref(i)))
