@@ -409,6 +409,12 @@ func (x *Index) Wait(ctx context.Context, seq uint64) error {
 // opens it. A new region or enforcer starts from it instead of from sequence 1.
 func (x *Index) Snapshot(dir string) error { return x.store.Snapshot(dir) }
 
+// GCPercent is what a process should give to debug.SetGCPercent when most of its
+// memory is an Index's, unless its environment says otherwise. The tables lie
+// outside of the Go heap; the heap beside them is so small that the collector
+// would run all the time.
+const GCPercent = 400
+
 // Mode says where the index looks secrets up.
 type Mode string
 

@@ -295,14 +295,26 @@ func (p *Pen) sure() error {
 func (p *Pen) trusted() time.Duration { return p.cfg.Lease - p.cfg.Lease/6 }
 
 // Bootstrap gives the commands to the authority as the system itself. Each may
-// be given again: what is as it asks for stays.
+// be given again: what is as it asks for stays. When the pen is lost meanwhile
+// it goes on where it was as soon as this process has the pen again.
 func Bootstrap(ctx context.Context, p *Pen, cmds ...command.Command) error {
-	if err := p.Await(ctx, Active); err != nil {
-		return err
-	}
 	for _, cmd := range cmds {
-		if _, err := p.Do(ctx, command.Caller{System: true}, cmd); err != nil {
-			return fmt.Errorf("authority: bootstrap: %s: %w", cmd.Verb(), err)
+		for {
+			if err := p.Await(ctx, Active); err != nil {
+				return err
+			}
+			_, err := p.Do(ctx, command.Caller{System: true}, cmd)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, fault.NoPen) && !errors.Is(err, fault.OutcomeUnknown) && !errors.Is(err, fault.Overloaded) {
+				return fmt.Errorf("authority: bootstrap: %s: %w", cmd.Verb(), err)
+			}
+			select { // the mode changes a moment later than the answer comes
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(10 * time.Millisecond):
+			}
 		}
 	}
 	return nil

@@ -22,10 +22,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"syscall"
 	"time"
+
+	"watchword.dev/projections/verifyindex"
 )
 
 // options are the flags.
@@ -60,6 +63,9 @@ func main() {
 			os.Exit(2)
 		}
 		return
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(verifyindex.GCPercent) // as the server does
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"watchword.dev/events/token"
+	"watchword.dev/services/authority"
 	"watchword.dev/services/config"
 	"watchword.dev/services/internal/cli"
 	"watchword.dev/services/internal/command"
@@ -105,27 +106,19 @@ func newPlan(cfg *config.Serve) (*bootstrap, error) {
 }
 
 // carryOut makes the operator, an account and an enforcer.
-func (p *bootstrap) carryOut(ctx context.Context, a command.Authority, keys *keyring.Keyring) error {
+func (p *bootstrap) carryOut(ctx context.Context, pen *authority.Pen, keys *keyring.Keyring) error {
 	email, err := keys.Seal(ctx, p.User, p.Email)
 	if err != nil {
 		return err
 	}
-	for _, cmd := range []command.Command{
+	return authority.Bootstrap(ctx, pen,
 		command.RegisterUser{ID: p.User, Email: email, EmailIndex: keys.EmailIndex(p.Email), Operator: true},
 		command.IssueAPIKey{User: p.User, Secret: token.Sum(p.APIKey)},
 		command.CreateAccount{ID: p.Account, Name: "Default account"},
-		command.AddMember{ID: p.Member, Account: p.Account, User: p.User, Roles: []string{superAdministrator}},
+		command.AddMember{ID: p.Member, Account: p.Account, User: p.User, Roles: []string{authority.SuperAdministrator}},
 		command.EnrollEnforcer{ID: p.Enforcer, Name: "first", Secret: token.Sum(p.EnforcerKey)},
-	} {
-		if _, err := a.Do(ctx, command.Caller{System: true}, cmd); err != nil {
-			return fmt.Errorf("first start: %s: %w", cmd.Verb(), err)
-		}
-	}
-	return nil
+	)
 }
-
-// superAdministrator is the role of those who may do everything in an account.
-const superAdministrator = "Super Administrator"
 
 // writeAdmin writes admin.json at the end of a first start, and at later ones
 // when an address in it has changed. It does nothing where there is none.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -72,6 +73,9 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, announce io.W
 	}
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(verifyindex.GCPercent)
 	}
 	return newNode(cfg, log).serve(ctx, announce)
 }
@@ -361,9 +365,6 @@ func (n *node) watchPulses(ctx context.Context) error {
 // the doors.
 func (n *node) prepare(ctx context.Context, announce io.Writer) error {
 	if n.plan != nil && n.pen != nil {
-		if err := n.pen.Await(ctx, authority.Active); err != nil {
-			return err
-		}
 		if err := n.plan.carryOut(ctx, n.pen, n.keys); err != nil {
 			return err
 		}
