@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -21,7 +22,12 @@ import (
 
 func quickTokenCreated(data []byte) (Event, bool) {
 	q := newQuick(data)
-	e := new(TokenCreated)
+	made := new(struct {
+		TokenCreated
+		grantRoom
+	})
+	e := &made.TokenCreated
+	q.room = &made.grantRoom
 	q.must(`{"name":`)
 	e.Name = q.string()
 	q.must(`,"owner_kind":`)
@@ -45,7 +51,12 @@ func quickTokenCreated(data []byte) (Event, bool) {
 
 func quickTokenUpdated(data []byte) (Event, bool) {
 	q := newQuick(data)
-	e := new(TokenUpdated)
+	made := new(struct {
+		TokenUpdated
+		grantRoom
+	})
+	e := &made.TokenUpdated
+	q.room = &made.grantRoom
 	q.must(`{"name":`)
 	e.Name = q.string()
 	q.must(`,"grant":`)
@@ -66,8 +77,16 @@ type quick struct {
 	at       int
 	declined bool
 
+	room      *grantRoom
 	groups    []token.GroupRef // room that policies take their parts of
 	resources []byte
+}
+
+// grantRoom is made together with its event: most grants have no more than
+// this and then need no other room.
+type grantRoom struct {
+	policies [2]token.Policy
+	groups   [4]token.GroupRef
 }
 
 func newQuick(data []byte) quick { return quick{data: data} }
@@ -213,15 +232,16 @@ var unhex = func() (t [256]byte) {
 	return t
 }()
 
-// policiesRoom is how many policies fit before the list grows.
-const policiesRoom = 4
-
 func (q *quick) grant(g *token.Grant) {
 	q.must(`{"policies":[`)
-	g.Policies = make([]token.Policy, 0, policiesRoom)
+	g.Policies, q.groups = q.room.policies[:0], q.room.groups[:0]
 	for i := 0; !q.declined && !q.may(`]`); i++ {
 		if i > 0 {
 			q.must(`,`)
+		}
+		if i == len(q.room.policies) {
+			g.Policies = append(make([]token.Policy, 0, 8), g.Policies...)
+			q.resources = slices.Grow(q.resources, 4*len(q.resources)/i)
 		}
 		g.Policies = append(g.Policies, token.Policy{})
 		q.policy(&g.Policies[i])
@@ -250,9 +270,6 @@ func (q *quick) policy(p *token.Policy) {
 	q.must(`"effect":`)
 	p.Effect = token.Effect(q.string())
 	q.must(`,"permission_groups":[`)
-	if q.groups == nil {
-		q.groups = make([]token.GroupRef, 0, 2*policiesRoom)
-	}
 	from := len(q.groups)
 	for i := 0; !q.declined && !q.may(`]`); i++ {
 		if i > 0 {
@@ -268,7 +285,7 @@ func (q *quick) policy(p *token.Policy) {
 	q.object(true)
 	value := q.data[start:q.at]
 	if q.resources == nil {
-		q.resources = make([]byte, 0, policiesRoom*len(value))
+		q.resources = make([]byte, 0, len(q.room.policies)*len(value))
 	}
 	from = len(q.resources)
 	q.resources = append(q.resources, value...)
