@@ -123,12 +123,7 @@ func (x *Index) created(r *events.Record, d *events.TokenCreated) error {
 	if id.IsZero() || d.Secret.IsZero() || kind == token.OwnerNone {
 		return fmt.Errorf("%w: a token without id, secret or owner", ErrImpossible)
 	}
-	if _, there, err := x.w.linksOf(id); err != nil || there {
-		return impossible(err, "token %v exists", id)
-	}
-	if err := x.unusedSecret(d.Secret); err != nil {
-		return err
-	}
+	x.w.near(id, &d.Secret)
 	e := newEntry(x.w.room, d.Secret, id, d.Owner, kind, r.Number)
 	var s state
 	if d.Disabled {
@@ -143,6 +138,12 @@ func (x *Index) created(r *events.Record, d *events.TokenCreated) error {
 		return err
 	}
 	x.w.room = e
+	if _, there, err := x.w.linksOf(id); err != nil || there {
+		return impossible(err, "token %v exists", id)
+	}
+	if err := x.unusedSecret(d.Secret); err != nil {
+		return err
+	}
 	x.w.tokens++
 	x.w.secrets++
 	if err := x.w.put(e); err != nil {

@@ -193,6 +193,11 @@ func (t *idTable) slot(id token.ID) *slot {
 	}
 }
 
+// near asks for the slot of a token.
+func (t *idTable) near(id token.ID) {
+	prefetch(unsafe.Pointer(&t.slots.word[hashID(id)&t.slots.mask]), 1)
+}
+
 func (t *idTable) find(id token.ID) (entry, bool) {
 	w := *t.slot(id)
 	if w == 0 {

@@ -99,6 +99,15 @@ func (w *writer) prefixed(kind byte, parts ...[]byte) []byte {
 	return k
 }
 
+// near asks for the slots of a token and of a secret, to have them near when the
+// grant is compiled.
+func (w *writer) near(id token.ID, d *token.Digest) {
+	if w.table != nil {
+		w.table.nearSlot(d)
+		w.x.ids.near(id)
+	}
+}
+
 // linksOf returns the live secrets of a token, and whether there is one.
 func (w *writer) linksOf(id token.ID) (links, bool, error) {
 	if l, ok := w.links[id]; ok {
