@@ -35,7 +35,7 @@ type Serve struct {
 	NATSListen  string `key:"nats-listen" default:"127.0.0.1:4222" doc:"Address of the embedded NATS server, always authenticated. Port 0 takes a free one; empty: none."`
 	NATSURL     string `key:"nats-url" doc:"NATS cluster to use instead of the embedded server, comma-separated URLs."`
 	NATSSeedDir string `key:"nats-seed-dir" doc:"Directory with <role>.seed of NATS. Empty: nats in the data directory."`
-	EventsMax   Bytes  `key:"events-max-bytes" default:"0" doc:"Cap of the ledger, set when the first start creates it; at the cap it refuses appends. 0: half of what the disk has free then."`
+	EventsMax   Bytes  `key:"events-max-bytes" default:"0" doc:"Cap of the ledger, at which it refuses changes. A later start can raise it. 0: half of what the disk has free at the first start."`
 	StoreMax    Bytes  `key:"nats-max-bytes" default:"0" doc:"Cap of all that the embedded NATS server stores. 0: 80 % of the disk."`
 
 	// Who is who.

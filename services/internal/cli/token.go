@@ -30,6 +30,7 @@ type tokenView struct {
 }
 
 type policyView struct {
+	ID        string         `json:"id,omitzero"`
 	Effect    string         `json:"effect"`
 	Resources jsontext.Value `json:"resources"`
 	Groups    []groupView    `json:"permission_groups"`

@@ -88,8 +88,10 @@ func (c ClusterConfig) Text() (string, error) {
 // roles are those that the configuration names, checked.
 func (c ClusterConfig) roles() ([]Role, error) {
 	roles := Roles()
-	if c.Keys[Operator] != "" {
-		roles = append(roles, Operator)
+	for _, passing := range []Role{Operator, enlarger} {
+		if c.Keys[passing] != "" {
+			roles = append(roles, passing)
+		}
 	}
 	for _, r := range roles {
 		if !nkeys.IsValidPublicUserKey(c.Keys[r]) {

@@ -94,6 +94,7 @@ func startLocked(cfg Config) (*Server, error) {
 	if cfg.MaxStoreBytes == 0 {
 		cfg.MaxStoreBytes = size / 10 * 8
 	}
+	wanted := cfg.EventsMaxBytes
 	if cfg.EventsMaxBytes == 0 {
 		cfg.EventsMaxBytes = min(cfg.MaxStoreBytes, free) / 2
 	}
@@ -103,6 +104,11 @@ func startLocked(cfg Config) (*Server, error) {
 	}
 	if err := firstStart(cfg, keys); err != nil {
 		return nil, err
+	}
+	if wanted > 0 {
+		if err := enlarge(cfg, keys); err != nil {
+			return nil, err
+		}
 	}
 	s, err := run(cfg, keys)
 	if err != nil {

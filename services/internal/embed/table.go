@@ -25,6 +25,10 @@ const (
 	// in the configuration of a cluster only while ClusterConfig names it. It
 	// can create the three streams and look at them, not change or delete them.
 	Operator Role = "operator"
+
+	// enlarger may change the ledger's stream. It exists only within Start,
+	// before anybody can connect, to raise the ledger's cap.
+	enlarger Role = "enlarger"
 )
 
 // Roles are the credentials that a running installation has: all but Operator.
@@ -100,6 +104,12 @@ func (r Role) uses() []use {
 		return []use{
 			{call, accountSystem, "$SYS.REQ.SERVER.PING.JSZ", true},
 			{call, accountSystem, "$SYS.REQ.SERVER.PING.HEALTHZ", true},
+			accountInfo(accountEvents),
+		}
+	case enlarger:
+		return []use{
+			{call, accountEvents, "$JS.API.STREAM.INFO." + EventsStream, false},
+			{call, accountEvents, "$JS.API.STREAM.UPDATE." + EventsStream, false},
 			accountInfo(accountEvents),
 		}
 	case Operator:

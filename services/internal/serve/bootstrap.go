@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -122,14 +123,18 @@ func (p *bootstrap) carryOut(ctx context.Context, pen *authority.Pen, keys *keyr
 
 // writeAdmin writes admin.json at the end of a first start, and at later ones
 // when an address in it has changed. It does nothing where there is none.
-func writeAdmin(cfg *config.Serve, p *bootstrap, where cli.Admin, announce io.Writer) error {
+func writeAdmin(cfg *config.Serve, p *bootstrap, where cli.Admin, announce io.Writer, log *slog.Logger) error {
 	path := cfg.Path(adminFile)
 	var a cli.Admin
 	b, err := durable.ReadPrivate(path)
 	switch {
 	case err == nil:
 		if err := json.Unmarshal(b, &a); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			if p == nil {
+				log.Warn("admin.json is damaged and is left as it is", "file", path, "error", err)
+				return nil
+			}
+			a = cli.Admin{} // of a first start that was cut off: it is written anew
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return err

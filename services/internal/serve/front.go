@@ -220,10 +220,9 @@ func (f *front) readiness() readiness {
 		r.Reasons = append(r.Reasons, "shutting down")
 	case f.routes.Load() == nil:
 		r.Reasons = append(r.Reasons, "starting")
-		return r // what follows may not be there yet
 	}
 	if err := n.nats.health(); err != nil {
-		r.Reasons = append(r.Reasons, "nats: "+err.Error())
+		bad("nats: " + err.Error())
 	}
 	if n.pen != nil {
 		mode, _ := n.pen.Mode()

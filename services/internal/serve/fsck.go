@@ -74,10 +74,16 @@ func check(ctx context.Context, app *cli.App, data string, show *progress) (fsck
 		return report, err
 	}
 	defer remove()
-	return fsck.Check(ctx, fsck.Config{
+	vouched, err := o.n.vouched(ctx)
+	if err != nil {
+		return report, err
+	}
+	report, err = fsck.Check(ctx, fsck.Config{
 		Ledger: o.n.ledger, Scratch: filepath.Join(scratch, "anew"), Progress: show.update,
 		Stores: []fsck.Store{{Kind: fsck.Directory(), Dir: ddir}, {Kind: fsck.Index(int64(o.n.cfg.IndexMemory)), Dir: xdir}},
 	})
+	holdAgainst(vouched, &report)
+	return report, err
 }
 
 // fsck checks the running node.
@@ -87,13 +93,43 @@ func (n *node) fsck(ctx context.Context, progress func(done, head uint64)) (any,
 		return nil, err
 	}
 	defer remove()
-	return fsck.Check(ctx, fsck.Config{
+	vouched, err := n.vouched(ctx)
+	if err != nil {
+		return nil, err
+	}
+	report, err := fsck.Check(ctx, fsck.Config{
 		Ledger: n.ledger, Scratch: filepath.Join(scratch, "anew"), Progress: progress,
 		Stores: []fsck.Store{
 			{Kind: fsck.Directory(), Dir: filepath.Join(scratch, directory.Name), Live: n.directory.get().Store()},
 			{Kind: fsck.Index(int64(n.cfg.IndexMemory)), Dir: filepath.Join(scratch, verifyindex.Name), Live: n.index.get()},
 		},
 	})
+	holdAgainst(vouched, &report)
+	return report, err
+}
+
+// vouched returns the sequence for which the pen's newest pulse vouches.
+func (n *node) vouched(ctx context.Context) (uint64, error) {
+	b, _, err := n.ledger.LastPulse(ctx)
+	if err != nil || b == nil {
+		return 0, err
+	}
+	var newest struct {
+		Sequence uint64 `json:"sequence"`
+	}
+	if err := json.Unmarshal(b, &newest); err != nil {
+		return 0, fmt.Errorf("the newest pulse of the pen cannot be read: %w", err)
+	}
+	return newest.Sequence, nil
+}
+
+// holdAgainst compares the end of the ledger with what a pulse from before the
+// check vouches for: a ledger that has lost its end looks whole by itself.
+func holdAgainst(vouched uint64, report *fsck.Report) {
+	if vouched > report.Commits {
+		report.Findings = append(report.Findings, fsck.Finding{Where: "ledger", What: fmt.Sprintf(
+			"it has lost its end: it has %d commits, the pen's newest pulse vouches for %d", report.Commits, vouched)})
+	}
 }
 
 // scratchPrefix begins the names of the directories that scratch makes.
@@ -139,7 +175,11 @@ func showReport(app *cli.App, r fsck.Report, asJSON bool) error {
 	if r.Clean() {
 		return nil
 	}
-	return cli.Fail(cli.ExitProof, fmt.Errorf("%d things are wrong", len(r.Findings)),
-		"a projection that is wrong can be built anew: watchword rebuild NAME",
-		"if the ledger itself is wrong, stop writing, keep a copy of the store, and restore")
+	hint := "a projection that is wrong can be built anew: watchword rebuild NAME"
+	for _, f := range r.Findings {
+		if f.Where == "ledger" {
+			hint = "the ledger itself is wrong: stop the server, keep a copy of the store, and restore; rebuild nothing"
+		}
+	}
+	return cli.Fail(cli.ExitProof, fmt.Errorf("%d things are wrong", len(r.Findings)), hint)
 }

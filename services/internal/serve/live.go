@@ -2,11 +2,14 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"watchword.dev/events"
 	"watchword.dev/projections/projector"
@@ -44,18 +47,42 @@ type generation[P projector.Owned] struct {
 	done   chan struct{}
 }
 
-// start opens the generation that serves.
+// start opens the generation that serves. One that was written by another
+// version of the projection, or that is damaged, is left aside, and a new one is
+// built in its place: everything in it follows from the ledger.
 func (l *live[P]) start() error {
 	dir, err := l.home.Current()
 	if err != nil {
 		return err
 	}
 	p, err := l.open(dir)
+	if errors.Is(err, projector.ErrForeignStore) || errors.Is(err, projector.ErrDamaged) || pebble.IsCorruptionError(err) {
+		l.log.Error("a projection cannot be used as it is and is built anew from the ledger", "directory", dir, "error", err)
+		p, err = l.startAnew()
+	}
 	if err != nil {
 		return fmt.Errorf("open %s: %w", dir, err)
 	}
 	l.current.Store(&generation[P]{p: p, runner: l.follow(p, l.read, l.o)})
 	return l.home.Prune()
+}
+
+// startAnew makes an empty generation the one that serves. Until it has caught
+// up the node is not ready.
+func (l *live[P]) startAnew() (P, error) {
+	var none P
+	dir, err := l.home.Next()
+	if err != nil {
+		return none, err
+	}
+	p, err := l.open(dir)
+	if err != nil {
+		return none, err
+	}
+	if err := l.home.Use(dir); err != nil {
+		return none, errors.Join(err, p.Close())
+	}
+	return p, nil
 }
 
 func (l *live[P]) get() P { return l.current.Load().p }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -148,4 +149,46 @@ func (n *natsSide) health() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// watchDisk ends the process when the embedded server has given up writing and
+// could write again. JetStream keeps a write error, such as that of a full disk,
+// until it is started anew; whoever supervises the process does that. While
+// the disk is still full a restart would help nobody: verification goes on until
+// its staleness bound, and /readyz says why.
+func (n *node) watchDisk(ctx context.Context) error {
+	const every, room = 5 * time.Second, 64 << 20
+	failing := 0
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if n.nats.server == nil {
+			continue
+		}
+		err := n.nats.server.Health()
+		if err == nil {
+			failing = 0
+			continue
+		}
+		if failing++; failing == 1 {
+			n.log.Error("the embedded NATS server is not healthy", "error", err)
+		}
+		if free, ferr := freeBytes(n.cfg.Data); ferr == nil && free > room && failing >= 3 {
+			return fmt.Errorf("the embedded NATS server does not recover by itself, the process must be started anew: %w", err)
+		}
+	}
+}
+
+// freeBytes is how much the file system of dir has left for us.
+func freeBytes(dir string) (uint64, error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(dir, &s); err != nil {
+		return 0, err
+	}
+	return s.Bavail * uint64(s.Bsize), nil
 }

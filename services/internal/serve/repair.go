@@ -78,7 +78,7 @@ func openOffline(ctx context.Context, data string) (*offline, error) {
 	if n.nats, err = openNATS(n.cfg, n.log); err != nil {
 		return nil, err
 	}
-	nc, err := n.nats.connect(embed.Reader, false)
+	nc, err := n.nats.connect(embed.Node, false)
 	if err == nil {
 		n.ledger, err = stream.Open(ctx, nc, stream.Config{})
 	}

@@ -322,6 +322,7 @@ func (n *node) run(ctx context.Context, announce io.Writer) error {
 			actor(n.servePen)
 		}
 	}
+	actor(n.watchDisk)
 	actor(n.watchPulses)
 	actor(n.directory.run)
 	actor(n.index.run)
@@ -384,7 +385,7 @@ func (n *node) prepare(ctx context.Context, announce io.Writer) error {
 		return err
 	}
 	url, seed := n.nats.forReaders()
-	if err := writeAdmin(n.cfg, n.plan, cli.Admin{BaseURL: n.baseURL(), NATSURL: url, NATSSeedFile: seed}, announce); err != nil {
+	if err := writeAdmin(n.cfg, n.plan, cli.Admin{BaseURL: n.baseURL(), NATSURL: url, NATSSeedFile: seed}, announce, n.log); err != nil {
 		return err
 	}
 	close(n.ready)

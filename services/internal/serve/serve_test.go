@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"watchword.dev/events"
+	"watchword.dev/projections/projector"
 	"watchword.dev/services/config"
 	"watchword.dev/services/internal/cli"
 	"watchword.dev/services/internal/embed/embedtest"
@@ -294,6 +295,69 @@ func TestRebuild(t *testing.T) {
 	}
 	if code := r.call(http.MethodPost, "/v1/upkeep/rebuild/nothing", "", nil); code != http.StatusNotFound {
 		t.Errorf("rebuild of an unknown projection: HTTP %d", code)
+	}
+}
+
+// TestForeignStore starts on the store of another version, and on a damaged
+// one: both are built anew, and nothing is accepted that the ledger has revoked.
+func TestForeignStore(t *testing.T) {
+	dir := t.TempDir()
+	r := start(t, settings(t, dir), nil)
+	c, gone := r.create(), r.create()
+	if code := r.call(http.MethodDelete, "/client/v4/user/tokens/"+gone.ID, "", nil); code != http.StatusOK {
+		t.Fatalf("delete: HTTP %d", code)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	index := projector.Home{Dir: filepath.Join(dir, "verifyindex")}
+	for name, harm := range map[string]func(generation string){
+		"another projection's": func(generation string) {
+			other, err := projector.Home{Dir: filepath.Join(dir, "directory")}.Current()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(os.RemoveAll(generation), os.CopyFS(generation, os.DirFS(other))); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"damaged": func(generation string) {
+			manifests, err := filepath.Glob(filepath.Join(generation, "MANIFEST-*"))
+			if err != nil || len(manifests) == 0 {
+				t.Fatalf("no manifest in %s: %v", generation, err)
+			}
+			for _, m := range manifests {
+				b, err := os.ReadFile(m)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range b {
+					b[i] ^= 0x55
+				}
+				if err := os.WriteFile(m, b, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+	} {
+		generation, err := index.Current()
+		if err != nil {
+			t.Fatal(err)
+		}
+		harm(generation)
+		r := start(t, settings(t, dir), nil)
+		if now, err := index.Current(); err != nil || now == generation {
+			t.Errorf("%s: still in use: %v", name, err)
+		}
+		if d, why := r.decide(c.Value); d != "allow" {
+			t.Errorf("%s: %s %s", name, d, why)
+		}
+		if d, why := r.decide(gone.Value); d != "deny" || why != "revoked" {
+			t.Errorf("%s: a revoked token: %s %s", name, d, why)
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
