@@ -176,8 +176,9 @@ func TestStopsAtTheFirstBadCommit(t *testing.T) {
 		{"a hole", func(l *eventstest.Ledger) { l.Replace(30, "", nil) }, events.ErrGap},
 		{"a flipped bit", func(l *eventstest.Ledger) {
 			subject, payload := l.Payload(29)
-			i := bytes.Index(payload, []byte(`"id":"`)) + len(`"id":"`) + 20
-			payload[i] ^= 1
+			last := payload[bytes.LastIndexByte(payload, '\n')+1:] // of an earlier event it shows within the commit
+			i := bytes.Index(last, []byte(`"id":"`)) + len(`"id":"`) + 20
+			last[i] ^= 1
 			l.Replace(29, subject, payload)
 		}, events.ErrChain},
 		{"a stranger", func(l *eventstest.Ledger) {
