@@ -259,6 +259,7 @@ func (p *Pen) write(ctx context.Context, last pulseSeen) error {
 		err = failed
 	}
 	if err == nil {
+		h.vouch = true // the pen was open, if only for a moment
 		return h.resign()
 	}
 	return err
