@@ -176,9 +176,9 @@ func TestStopsAtTheFirstBadCommit(t *testing.T) {
 		{"a hole", func(l *eventstest.Ledger) { l.Replace(30, "", nil) }, events.ErrGap},
 		{"a changed byte", func(l *eventstest.Ledger) {
 			subject, payload := l.Payload(29)
-			last := payload[bytes.LastIndexByte(payload, '\n')+1:] // of an earlier event it shows within the commit
+			last := payload[bytes.LastIndexByte(payload, '\n')+1:]   // of an earlier event it shows within the commit
 			i := bytes.Index(last, []byte(`"id":"`)) + len(`"id":"`) // a 0, and 1 is as good a digit
-			if last[i] == '0' { // any other digit will do, but not one that no id has
+			if last[i] == '0' {                                      // any other digit will do, but not one that no id has
 				last[i] = '1'
 			} else {
 				last[i] = '0'
