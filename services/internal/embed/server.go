@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"net"
@@ -52,7 +53,7 @@ type Server struct {
 	log  *logger
 	keys map[Role]nkeys.KeyPair
 	dir  string
-	lock *os.File
+	lock io.Closer
 }
 
 // Start starts the server on the store in cfg.Dir. The first start, on an
@@ -72,7 +73,7 @@ func Start(cfg Config) (*Server, error) {
 	if err := mkdirPrivate(cfg.Dir); err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(cfg.Dir)
+	lock, err := Lock(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -281,9 +282,9 @@ func splitListen(listen string) (string, int, error) {
 	return host, port, nil
 }
 
-// lockDir takes the lock of a directory until the file is closed. JetStream
-// itself lets two servers open one store.
-func lockDir(dir string) (*os.File, error) {
+// Lock takes the lock of a server's directory until it is closed, or returns
+// ErrLocked. JetStream itself lets two servers open one store.
+func Lock(dir string) (io.Closer, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("embed: %w", err)

@@ -25,8 +25,8 @@ func fsckCommand(app *cli.App) *cobra.Command {
 follows from the one before it; then build each projection anew and compare it row by
 row with the one that serves. Nothing is changed.
 
-With a running server the work is done there. Without one it is done here, on
-the data directory. The exit code is 0 when nothing is wrong, and 5 otherwise.`,
+With a running server the work is done there. Without one it is done here, on a
+copy of the ledger that needs as much room on the same disk. The exit code is 0 when nothing is wrong, and 5 otherwise.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asJSON, err := app.JSON()
 			if err != nil {

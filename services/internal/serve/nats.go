@@ -29,13 +29,15 @@ type natsSide struct {
 	conns []*nats.Conn
 }
 
-func openNATS(cfg *config.Serve, log *slog.Logger) (*natsSide, error) {
+// openNATS starts the embedded server on the store in dir, where no other one
+// is to be used.
+func openNATS(cfg *config.Serve, dir string, log *slog.Logger) (*natsSide, error) {
 	n := &natsSide{cfg: cfg, log: log}
 	if cfg.NATSURL != "" {
 		return n, nil
 	}
 	server, err := embed.Start(embed.Config{
-		Dir: cfg.Path(natsDir), Listen: cfg.NATSListen, Log: log,
+		Dir: dir, Listen: cfg.NATSListen, Log: log,
 		MaxStoreBytes: int64(cfg.StoreMax), EventsMaxBytes: int64(cfg.EventsMax),
 	})
 	if err != nil {

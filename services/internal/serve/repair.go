@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,32 +66,93 @@ the data directory.`,
 // offline is the ledger and the projections of a data directory that no server
 // is using.
 type offline struct {
-	n *node
+	n      *node
+	lock   io.Closer
+	remove func() // the copy of the ledger
 }
 
 // openOffline opens a data directory, or returns embed.ErrLocked when a server
-// is using it.
+// is using it. It works on a copy of the ledger: JetStream cuts a store that was
+// not closed cleanly at the first byte that it finds wrong, and what it cuts off
+// may be what somebody wants to see.
 func openOffline(ctx context.Context, data string) (*offline, error) {
-	if _, err := os.Stat(filepath.Join(data, natsDir)); errors.Is(err, fs.ErrNotExist) {
+	store := filepath.Join(data, natsDir)
+	if _, err := os.Stat(store); errors.Is(err, fs.ErrNotExist) {
 		return nil, cli.Fail(cli.ExitLocal, fmt.Errorf("%s holds no ledger", data), "name the server's data directory with --data")
 	}
-	n := &node{cfg: &config.Serve{Data: data, IndexMemory: 1 << 30, DirectoryMemory: 64 << 20}, log: slog.New(slog.DiscardHandler)}
-	var err error
-	if n.nats, err = openNATS(n.cfg, n.log); err != nil {
+	lock, err := embed.Lock(store)
+	if err != nil {
 		return nil, err
 	}
-	nc, err := n.nats.connect(embed.Node, false)
+	n := &node{cfg: &config.Serve{Data: data, IndexMemory: 1 << 30, DirectoryMemory: 64 << 20}, log: slog.New(slog.DiscardHandler)}
+	n.sweepScratch()
+	o := &offline{n: n, lock: lock, remove: func() {}}
+	scratch, remove, err := n.scratch()
 	if err == nil {
-		n.ledger, err = stream.Open(ctx, nc, stream.Config{})
+		o.remove = remove
+		err = o.open(ctx, store, filepath.Join(scratch, natsDir))
 	}
 	if err != nil {
-		n.nats.close()
+		o.close()
 		return nil, err
 	}
-	return &offline{n}, nil
+	return o, nil
 }
 
-func (o *offline) close() { o.n.nats.close() }
+func (o *offline) open(ctx context.Context, store, copied string) error {
+	if err := copyStore(copied, store); err != nil {
+		return fmt.Errorf("copy the ledger: %w", err)
+	}
+	var err error
+	if o.n.nats, err = openNATS(o.n.cfg, copied, o.n.log); err != nil {
+		return err
+	}
+	nc, err := o.n.nats.connect(embed.Node, false)
+	if err != nil {
+		return err
+	}
+	o.n.ledger, err = stream.Open(ctx, nc, stream.Config{})
+	return err
+}
+
+func (o *offline) close() {
+	if o.n.nats != nil {
+		o.n.nats.close()
+	}
+	o.remove()
+	o.lock.Close()
+}
+
+// copyStore copies the regular files below from, with their modes. The lock
+// stays behind.
+func copyStore(to, from string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, strings.TrimPrefix(path, from))
+		info, err := d.Info()
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir():
+			return os.MkdirAll(target, info.Mode().Perm())
+		case !info.Mode().IsRegular() || path == filepath.Join(from, "lock"):
+			return nil
+		}
+		src, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer src.Close()
+		dst, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, info.Mode().Perm())
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(dst, src)
+		return errors.Join(err, dst.Close())
+	})
+}
 
 // rebuild builds a projection whose old generation nobody has open.
 func (o *offline) rebuild(ctx context.Context, name string, progress func(done, head uint64)) error {

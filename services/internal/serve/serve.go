@@ -116,7 +116,7 @@ func (n *node) open(ctx context.Context) error {
 	if n.plan, err = n.firstStart(); err != nil {
 		return err
 	}
-	if n.nats, err = openNATS(n.cfg, n.log); err != nil {
+	if n.nats, err = openNATS(n.cfg, n.cfg.Path(natsDir), n.log); err != nil {
 		return err
 	}
 	reads, err := n.nats.connect(embed.Node, true)

@@ -470,3 +470,49 @@ func TestNodes(t *testing.T) {
 		return answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Retry-After") != ""
 	})
 }
+
+// TestOfflineKeepsTheLedger checks a ledger whose store was not closed cleanly
+// and has a wrong byte: the check says so and leaves every byte as it was.
+func TestOfflineKeepsTheLedger(t *testing.T) {
+	dir := t.TempDir()
+	r := start(t, settings(t, dir), nil)
+	for range 5 {
+		r.create()
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	// A store that was not closed cleanly has no state of its own.
+	blocks, err := filepath.Glob(filepath.Join(dir, "nats", "jetstream", "*", "streams", "WATCHWORD_EVENTS", "msgs", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var block string
+	for _, f := range blocks {
+		if filepath.Ext(f) == ".blk" {
+			block = f
+		} else if err := os.RemoveAll(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	if err := os.WriteFile(block, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	app := &cli.App{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard, Getenv: func(string) string { return "" }}
+	report, err := check(t.Context(), app, dir, newProgress(app, "fsck"))
+	if err == nil && report.Clean() {
+		t.Errorf("nothing is said to be wrong: %+v", report)
+	}
+	after, err := os.ReadFile(block)
+	if err != nil || !bytes.Equal(after, b) {
+		t.Errorf("the check has changed the ledger: %d bytes, were %d, %v", len(after), len(b), err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, scratchPrefix+"*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
