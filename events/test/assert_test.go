@@ -95,9 +95,7 @@ func TestAssert(t *testing.T) {
 			keys, pulse, evs := stream.KeysConfig(1, natstest.MaxBytes), stream.PulseConfig(1), stream.EventsConfig(1, natstest.MaxBytes)
 			test.weaken(&keys, &pulse, &evs)
 			for _, cfg := range []jetstream.StreamConfig{keys, pulse, evs} {
-				if _, err := js.CreateStream(t.Context(), cfg); err != nil {
-					t.Fatal(err)
-				}
+				createAgain(t, js, cfg)
 			}
 			defer c.DeleteStreams()
 			err := stream.Assert(t.Context(), js, 1)
@@ -126,6 +124,22 @@ func TestAssert(t *testing.T) {
 			t.Errorf("open: %v", err)
 		}
 	})
+}
+
+// createAgain creates a stream. The directory of one of the same name that was
+// deleted just before goes a moment later than the answer says.
+func createAgain(t *testing.T, js jetstream.JetStream, cfg jetstream.StreamConfig) {
+	t.Helper()
+	const storeError = 10049
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		_, err := js.CreateStream(t.Context(), cfg)
+		if err == nil {
+			return
+		}
+		if e, ok := errors.AsType[*jetstream.APIError](err); !ok || e.ErrorCode != storeError || time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestAssertWhole deletes an event, which takes a stream that was made wrong.

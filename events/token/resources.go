@@ -29,11 +29,6 @@ func (s Selector) Matches(t catalogue.TypeNumber, id string) bool {
 	return s.Type == t && (s.ID == "" || s.ID == id)
 }
 
-// covers reports whether s matches all that o matches.
-func (s Selector) covers(o Selector) bool {
-	return s.Type == o.Type && (s.ID == "" || s.ID == o.ID)
-}
-
 // Matcher is one entry of a policy's resources. A flat one matches a request
 // when its Inner matches some element of the resource chain; a nested one when
 // its Outer matches an element and its Inner a later one. What a permission
