@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -120,4 +121,25 @@ func certificate(t *testing.T, dir string) (certFile, keyFile string, pool *x509
 	}
 	pool.AddCert(cert)
 	return certFile, keyFile, pool
+}
+
+// TestActorFails checks that the process ends, with the cause, when one of its
+// parts cannot go on.
+func TestActorFails(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	cfg := settings(t, t.TempDir(), "--metrics-listen", taken.Addr().String())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(t.Context(), cfg, slog.New(slog.DiscardHandler), io.Discard) }()
+	select {
+	case err := <-ended:
+		if err == nil || !strings.Contains(err.Error(), "address already in use") {
+			t.Errorf("ended with %v", err)
+		}
+	case <-time.After(deadline):
+		t.Fatal("the process goes on without a part of it")
+	}
 }

@@ -310,10 +310,11 @@ func (n *node) run(ctx context.Context, announce io.Writer) error {
 	}
 	// Interrupts come in this order: first HTTP drains while all below it
 	// still works, then the pen is handed over, then the readers end.
+	asked, forget := context.WithCancel(ctx) // to end, by whoever runs us or by an actor that failed
 	g.Add(func() error {
-		<-ctx.Done()
+		<-asked.Done()
 		return ctx.Err()
-	}, func(error) {})
+	}, func(error) { forget() })
 	n.front.add(&g)
 	actor(func(ctx context.Context) error { return n.prepare(ctx, announce) })
 	if n.pen != nil {
