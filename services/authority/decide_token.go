@@ -44,10 +44,10 @@ func (r *rules) target(v *view, p *principal, at command.Target, now time.Time) 
 func (r *rules) grant(v *view, p *principal, at command.Target, given token.Grant, now time.Time) (token.Grant, error) {
 	g, err := given.Normalize()
 	if err != nil {
-		return g, grantFault(err, r.catalogue)
+		return g, command.GrantFault(err, r.catalogue)
 	}
 	if err := g.Validate(r.catalogue, r.limits); err != nil {
-		return g, grantFault(err, r.catalogue)
+		return g, command.GrantFault(err, r.catalogue)
 	}
 	if err := r.mayGrant(v, p, at.OwnerKind, at.Owner, g, now); err != nil {
 		return g, err

@@ -168,7 +168,7 @@ func (r *rules) mayGrant(v *view, p *principal, kind events.OwnerKind, owner tok
 		}
 		matchers, err := token.ParseResources(g.Policies[i].Resources, r.catalogue)
 		if err != nil {
-			return grantFault(err, r.catalogue)
+			return command.GrantFault(err, r.catalogue)
 		}
 		for _, m := range matchers {
 			if !r.mayName(v, p, kind, owner, m) {
@@ -188,7 +188,7 @@ func (r *rules) covers(parent, child token.Grant, now time.Time) error {
 		parent.NotBefore = time.Time{} // it has passed
 	}
 	if err := token.Covers(parent, child, r.catalogue); err != nil {
-		return grantFault(err, r.catalogue)
+		return command.GrantFault(err, r.catalogue)
 	}
 	return nil
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"watchword.dev/events/aggregate"
-	"watchword.dev/events/catalogue"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
+	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/web"
 )
 
@@ -81,10 +81,10 @@ func (s *Service) grant(b *tokenBody) (token.Grant, error) {
 	g.ExpiresOn = g.ExpiresOn.Truncate(time.Second)
 	cat := s.Catalogue()
 	if err := g.Validate(cat, s.Limits); err != nil {
-		return g, grantFault(err, cat)
+		return g, command.GrantFault(err, cat)
 	}
 	if g, err = g.Normalize(); err != nil {
-		return g, grantFault(err, cat)
+		return g, command.GrantFault(err, cat)
 	}
 	return g, nil
 }
@@ -155,43 +155,6 @@ func parseTime(s string, at fault.Pointer) (time.Time, error) {
 		return time.Time{}, fault.New(fault.InvalidTimes).WithPointer(at)
 	}
 	return t.UTC(), nil
-}
-
-// grantFault says to a client why a grant is refused.
-func grantFault(err error, cat *catalogue.Catalogue) error {
-	e, ok := err.(*token.GrantError)
-	if !ok {
-		return fault.Wrap(fault.InvalidPolicies, err)
-	}
-	f := fault.New(grantCode(e)).WithPointer(fault.Pointer(e.Pointer))
-	if g, ok := cat.Group(e.Group); ok {
-		return f.WithDetail("(Permission group: \"%s\")", fault.Public(g.Name))
-	}
-	return f.WithDetail("%s", fault.Public(e.Text))
-}
-
-func grantCode(e *token.GrantError) fault.Code {
-	switch e.Kind {
-	case token.UnknownGroup:
-		return fault.UnknownPermissionGroup
-	case token.WrongScope:
-		return fault.GroupScopeMismatch
-	case token.NotHeld:
-		return fault.GroupNotHeld
-	}
-	switch p := e.Pointer; {
-	case strings.HasPrefix(p, "/condition/request_ip/") && e.Kind == token.Invalid:
-		return fault.InvalidCIDR
-	case strings.HasPrefix(p, "/condition"):
-		return fault.InvalidCondition
-	case strings.HasPrefix(p, "/not_before"), strings.HasPrefix(p, "/expires_on"):
-		return fault.InvalidTimes
-	case strings.HasSuffix(p, "/effect"):
-		return fault.InvalidEffect
-	case strings.HasSuffix(p, "/resources"):
-		return fault.InvalidResources
-	}
-	return fault.InvalidPolicies
 }
 
 // tokenAnswer is a token as clients see it. What is unset is absent, because

@@ -1,4 +1,4 @@
-package authority
+package command
 
 import (
 	"errors"
@@ -9,8 +9,9 @@ import (
 	"watchword.dev/events/token"
 )
 
-// grantFault is the public form of a refusal of a grant.
-func grantFault(err error, cat *catalogue.Catalogue) error {
+// GrantFault is the public form of a refusal of a grant: the same whether the node
+// that heard the request refuses it or the pen.
+func GrantFault(err error, cat *catalogue.Catalogue) error {
 	e, ok := errors.AsType[*token.GrantError](err)
 	if !ok {
 		return fault.Wrap(fault.InvalidPolicies, err)
