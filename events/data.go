@@ -3,6 +3,8 @@ package events
 import (
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"watchword.dev/events/token"
 )
 
@@ -37,6 +39,17 @@ type TokenCreated struct {
 	Secret    token.Digest `json:"secret_digest"`
 	Grant     token.Grant  `json:"grant"`
 	Disabled  bool         `json:"disabled,omitzero"`
+	// Template and TemplateVersion name the template of the catalogue that
+	// the grant was made from, and the version of that catalogue; empty and
+	// zero when there was none.
+	Template        string `json:"template,omitzero"`
+	TemplateVersion uint32 `json:"template_version,omitzero"`
+	// Widens lets the token give others all that its owner holds, and not
+	// only what it holds itself.
+	Widens bool `json:"widens,omitzero"`
+	// Foreign marks a token that was taken over from another system with its
+	// secret: Secret is then token.SumForeign.
+	Foreign bool `json:"foreign,omitzero"`
 	// Request is the digest of the request that caused it, by which a
 	// repeat of a request whose answer was lost is known.
 	Request string `json:"request_digest,omitzero"`
@@ -49,6 +62,7 @@ type TokenUpdated struct {
 	Name   string      `json:"name"`
 	Grant  token.Grant `json:"grant"`
 	Status string      `json:"status,omitzero"` // "active" or "disabled" when the update also said so
+	Widens bool        `json:"widens,omitzero"` // as in TokenCreated
 	Origin Origin      `json:"origin,omitzero"`
 }
 
@@ -86,9 +100,11 @@ type TokenRevoked struct {
 	Origin Origin `json:"origin,omitzero"`
 }
 
-// TokenExpiring is a notice that a token's validity ends at ExpiresOn.
+// TokenExpiring is a notice that a token's validity ends at ExpiresOn. It is
+// given once for each number of days ahead.
 type TokenExpiring struct {
-	ExpiresOn time.Time `json:"expires_on"`
+	ExpiresOn  time.Time `json:"expires_on"`
+	DaysBefore int32     `json:"days_before,omitzero"`
 }
 
 // TokenExpired is a notice that a token's validity has ended. Verification
@@ -185,6 +201,80 @@ type MemberRemoved struct {
 	Origin  Origin   `json:"origin,omitzero"`
 }
 
+// ResourceRegistered says that a resource exists. The subject is
+// "resource/<registration id>"; Type and Resource together are its key, under
+// which policies name it, and never change. At most one registration of a key
+// is alive.
+type ResourceRegistered struct {
+	Type     string `json:"type"`     // of the catalogue, such as com.cloudflare.api.account.zone
+	Resource string `json:"resource"` // its id within the type
+	Name     string `json:"name"`
+	// Parent is the key of the resource that it lies in, such as
+	// com.cloudflare.api.account.<id>.
+	Parent string `json:"parent"`
+	Origin Origin `json:"origin,omitzero"`
+}
+
+// ResourceUpdated says that a resource was renamed.
+type ResourceUpdated struct {
+	Type     string `json:"type"`
+	Resource string `json:"resource"`
+	Name     string `json:"name"`
+	Origin   Origin `json:"origin,omitzero"`
+}
+
+// ResourceMoved says that a resource, with all that lies in it, lies in another
+// one from here on.
+type ResourceMoved struct {
+	Type     string `json:"type"`
+	Resource string `json:"resource"`
+	Parent   string `json:"parent"`
+	Origin   Origin `json:"origin,omitzero"`
+}
+
+// ResourceRemoved says that a resource is gone. What lies in it belongs to
+// nobody until it is moved.
+type ResourceRemoved struct {
+	Type     string `json:"type"`
+	Resource string `json:"resource"`
+	Reason   string `json:"reason,omitzero"`
+	Origin   Origin `json:"origin,omitzero"`
+}
+
+// CataloguePublished says that a catalogue holds from here on: resource types,
+// permissions, permission groups, roles and templates. It replaces the one
+// before it whole.
+type CataloguePublished struct {
+	// Version counts from 1; the built-in catalogue, which holds until the
+	// first one is published, is 0.
+	Version uint32 `json:"version"`
+	// Document is the catalogue in the one form that catalogue.Document
+	// writes.
+	Document jsontext.Value `json:"document"`
+	// Forced says that it was published although tokens or members use what
+	// it drops.
+	Forced bool   `json:"forced,omitzero"`
+	Origin Origin `json:"origin,omitzero"`
+}
+
+// PolicyChanged says what holds for all tokens that reach into an account. The
+// subject is "policy/<account id>". It replaces what held before.
+type PolicyChanged struct {
+	// LifetimeSecondsMax bounds the time between a token's creation or
+	// update and its expiry; zero does not.
+	LifetimeSecondsMax int64 `json:"lifetime_seconds_max,omitzero"`
+	// ExpiryRequired refuses tokens that never expire.
+	ExpiryRequired bool `json:"expiry_required,omitzero"`
+	// AddressRequired refuses tokens that every address may use.
+	AddressRequired bool `json:"address_required,omitzero"`
+	// TokensMax is how many tokens the account may own; zero is the
+	// installation's default.
+	TokensMax int32 `json:"tokens_max,omitzero"`
+	// KeysEnd is when API keys stop to work for the account; zero is never.
+	KeysEnd time.Time `json:"keys_end,omitzero"`
+	Origin  Origin    `json:"origin,omitzero"`
+}
+
 // EnforcerEnrolled says that an enforcing service may ask. CeilingSeconds is
 // the greatest staleness bound that it may use; zero means the defaults.
 type EnforcerEnrolled struct {
@@ -230,29 +320,35 @@ type FormatRaised struct {
 }
 
 // The names are constants of the wire.
-func (TokenCreated) EventName() string     { return "token.created.v1" }
-func (TokenUpdated) EventName() string     { return "token.updated.v1" }
-func (TokenRolled) EventName() string      { return "token.rolled.v1" }
-func (TokenDisabled) EventName() string    { return "token.disabled.v1" }
-func (TokenEnabled) EventName() string     { return "token.enabled.v1" }
-func (TokenRevoked) EventName() string     { return "token.revoked.v1" }
-func (TokenExpiring) EventName() string    { return "token.expiring.v1" }
-func (TokenExpired) EventName() string     { return "token.expired.v1" }
-func (APIKeyIssued) EventName() string     { return "apikey.issued.v1" }
-func (APIKeyRolled) EventName() string     { return "apikey.rolled.v1" }
-func (APIKeyRevoked) EventName() string    { return "apikey.revoked.v1" }
-func (UserRegistered) EventName() string   { return "user.registered.v1" }
-func (UserUpdated) EventName() string      { return "user.updated.v1" }
-func (UserRemoved) EventName() string      { return "user.removed.v1" }
-func (AccountCreated) EventName() string   { return "account.created.v1" }
-func (AccountUpdated) EventName() string   { return "account.updated.v1" }
-func (AccountRemoved) EventName() string   { return "account.removed.v1" }
-func (MemberAdded) EventName() string      { return "member.added.v1" }
-func (MemberChanged) EventName() string    { return "member.changed.v1" }
-func (MemberRemoved) EventName() string    { return "member.removed.v1" }
-func (EnforcerEnrolled) EventName() string { return "enforcer.enrolled.v1" }
-func (EnforcerRetired) EventName() string  { return "enforcer.retired.v1" }
-func (LogOpened) EventName() string        { return "log.opened.v1" }
-func (EpochOpened) EventName() string      { return "epoch.opened.v1" }
-func (PenOpened) EventName() string        { return "pen.opened.v1" }
-func (FormatRaised) EventName() string     { return "format.raised.v1" }
+func (TokenCreated) EventName() string       { return "token.created.v1" }
+func (TokenUpdated) EventName() string       { return "token.updated.v1" }
+func (TokenRolled) EventName() string        { return "token.rolled.v1" }
+func (TokenDisabled) EventName() string      { return "token.disabled.v1" }
+func (TokenEnabled) EventName() string       { return "token.enabled.v1" }
+func (TokenRevoked) EventName() string       { return "token.revoked.v1" }
+func (TokenExpiring) EventName() string      { return "token.expiring.v1" }
+func (TokenExpired) EventName() string       { return "token.expired.v1" }
+func (APIKeyIssued) EventName() string       { return "apikey.issued.v1" }
+func (APIKeyRolled) EventName() string       { return "apikey.rolled.v1" }
+func (APIKeyRevoked) EventName() string      { return "apikey.revoked.v1" }
+func (UserRegistered) EventName() string     { return "user.registered.v1" }
+func (UserUpdated) EventName() string        { return "user.updated.v1" }
+func (UserRemoved) EventName() string        { return "user.removed.v1" }
+func (AccountCreated) EventName() string     { return "account.created.v1" }
+func (AccountUpdated) EventName() string     { return "account.updated.v1" }
+func (AccountRemoved) EventName() string     { return "account.removed.v1" }
+func (MemberAdded) EventName() string        { return "member.added.v1" }
+func (MemberChanged) EventName() string      { return "member.changed.v1" }
+func (MemberRemoved) EventName() string      { return "member.removed.v1" }
+func (ResourceRegistered) EventName() string { return "resource.registered.v1" }
+func (ResourceUpdated) EventName() string    { return "resource.updated.v1" }
+func (ResourceMoved) EventName() string      { return "resource.moved.v1" }
+func (ResourceRemoved) EventName() string    { return "resource.removed.v1" }
+func (CataloguePublished) EventName() string { return "catalogue.published.v1" }
+func (PolicyChanged) EventName() string      { return "policy.changed.v1" }
+func (EnforcerEnrolled) EventName() string   { return "enforcer.enrolled.v1" }
+func (EnforcerRetired) EventName() string    { return "enforcer.retired.v1" }
+func (LogOpened) EventName() string          { return "log.opened.v1" }
+func (EpochOpened) EventName() string        { return "epoch.opened.v1" }
+func (PenOpened) EventName() string          { return "pen.opened.v1" }
+func (FormatRaised) EventName() string       { return "format.raised.v1" }

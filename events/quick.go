@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
+	"math"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -39,6 +40,14 @@ func quickTokenCreated(data []byte) (Event, bool) {
 	q.must(`,"grant":`)
 	q.grant(&e.Grant)
 	e.Disabled = q.may(`,"disabled":true`)
+	if q.may(`,"template":`) {
+		e.Template = q.some()
+	}
+	if q.may(`,"template_version":`) {
+		e.TemplateVersion = q.count()
+	}
+	e.Widens = q.may(`,"widens":true`)
+	e.Foreign = q.may(`,"foreign":true`)
 	if q.may(`,"request_digest":`) {
 		e.Request = q.some()
 	}
@@ -64,6 +73,7 @@ func quickTokenUpdated(data []byte) (Event, bool) {
 	if q.may(`,"status":`) {
 		e.Status = q.some()
 	}
+	e.Widens = q.may(`,"widens":true`)
 	if q.may(`,"origin":`) {
 		q.origin(&e.Origin)
 	}
@@ -163,6 +173,18 @@ func (q *quick) string() string {
 	default:
 		return string(s)
 	}
+}
+
+// count reads a number that would have been left out if it were zero.
+func (q *quick) count() uint32 {
+	n, from := uint64(0), q.at
+	for ; q.at < len(q.data) && q.at-from < 11 && '0' <= q.data[q.at] && q.data[q.at] <= '9'; q.at++ {
+		n = 10*n + uint64(q.data[q.at]-'0')
+	}
+	if q.declined || q.at == from || q.data[from] == '0' || n > math.MaxUint32 {
+		q.declined = true
+	}
+	return uint32(n)
 }
 
 // some reads a string that would have been left out if it were empty.

@@ -29,6 +29,9 @@ var quickSeeds = []struct {
 	{"nobody", quickData(`[]`, `,"condition":{"request_ip":{"in":[]}}`, ``), true},
 	{"times", quickData(`[]`, `,"not_before":"2026-01-02T03:04:05Z","expires_on":"2026-01-02T03:04:05.25Z"`, ``), true},
 	{"rest", quickData(`[]`, ``, `,"disabled":true,"request_digest":"ab","origin":{"address":{"k":"x","n":"AAAA","ct":""},"agent":{"k":"x","n":"AA==","ct":"AAA="}}`), true},
+	{"made from a template", quickData(`[]`, ``, `,"disabled":true,"template":"edit-dns","template_version":4294967295,"widens":true,"foreign":true,"request_digest":"ab"`), true},
+	{"version too large", quickData(`[]`, ``, `,"template":"t","template_version":4294967296`), false},
+	{"version zero", quickData(`[]`, ``, `,"template":"t","template_version":0`), false},
 	{"only agent", quickData(`[]`, ``, `,"origin":{"agent":{"k":"x","n":"AA==","ct":"AAA="}}`), true},
 	{"updated", `{"name":"n","grant":{"policies":[]},"status":"active"}`, true},
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,12 +85,35 @@ var examples = []events.Event{
 	&events.MemberAdded{Account: eventstest.ID(3), User: eventstest.ID(4), Roles: []string{"admin", "audit"}, Origin: origin},
 	&events.MemberChanged{Account: eventstest.ID(3), User: eventstest.ID(4), Roles: []string{}, Origin: origin},
 	&events.MemberRemoved{Account: eventstest.ID(3), User: eventstest.ID(4), Origin: origin},
+	&events.ResourceRegistered{
+		Type: "com.cloudflare.api.account.zone", Resource: "023e105f4ecef8ad9ca31a8372d0c353", Name: "example.com",
+		Parent: "com.cloudflare.api.account.01000000000000000000000000000003", Origin: origin,
+	},
+	&events.ResourceUpdated{Type: "acme.project", Resource: "shop", Name: "Shop", Origin: origin},
+	&events.ResourceMoved{Type: "acme.project", Resource: "shop", Parent: "com.cloudflare.api.account.01000000000000000000000000000003", Origin: origin},
+	&events.ResourceRemoved{Type: "acme.project", Resource: "shop", Reason: "sold", Origin: origin},
+	&events.CataloguePublished{Version: 3, Document: jsontext.Value(`{"name":"acme","resource_types":[]}`), Forced: true, Origin: origin},
+	&events.PolicyChanged{
+		LifetimeSecondsMax: 86400, ExpiryRequired: true, AddressRequired: true, TokensMax: 100,
+		KeysEnd: eventstest.Epoch.Add(24 * time.Hour), Origin: origin,
+	},
 	&events.EnforcerEnrolled{Name: "edge", Region: "eu", Secret: token.Sum("five"), CeilingSeconds: 300, Origin: origin},
 	&events.EnforcerRetired{Reason: "replaced", Origin: origin},
 	&events.LogOpened{Installation: eventstest.ID(1), Brand: "ww", PulseKey: []byte("thirty-two bytes of a public key")},
 	&events.EpochOpened{Reason: "restored from a backup"},
 	&events.PenOpened{Term: 7, Node: "n1"},
 	&events.FormatRaised{Types: []string{"token.created.v2"}},
+}
+
+// later are examples of fields that came to a type after its wire file, by the
+// names of their own files.
+var later = map[string]events.Event{
+	"token.created.v1.template": &events.TokenCreated{
+		Name: "dns", OwnerKind: events.OwnedByUser, Owner: eventstest.ID(4), Secret: token.SumForeign([32]byte{1}),
+		Grant: grant(), Template: "edit-dns", TemplateVersion: 4, Widens: true, Foreign: true, Origin: origin,
+	},
+	"token.updated.v1.widens": &events.TokenUpdated{Name: "deploy", Grant: grant(), Widens: true},
+	"token.expiring.v1.days":  &events.TokenExpiring{ExpiresOn: eventstest.Epoch.Add(24 * time.Hour), DaysBefore: 7},
 }
 
 // exampleID has letters in either of its forms.
@@ -118,8 +142,12 @@ func example(data events.Event) events.Record {
 // writes what is missing; it does not touch what is there.
 func TestWire(t *testing.T) {
 	sums := readSums(t)
+	all := maps.Clone(later)
 	for _, data := range examples {
-		name := data.EventName()
+		all[data.EventName()] = data
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		data := all[name]
 		t.Run(name, func(t *testing.T) {
 			want := example(data)
 			path := filepath.Join(wireDir, name+".json")

@@ -45,6 +45,15 @@ type Token struct {
 	// SecretVersion counts the secrets that this token has had, from 1.
 	SecretVersion uint32 `json:"secret_version"`
 
+	// Template, TemplateVersion, Widens and Foreign are told at
+	// events.TokenCreated.
+	Template        string `json:"template,omitzero"`
+	TemplateVersion uint32 `json:"template_version,omitzero"`
+	Widens          bool   `json:"widens,omitzero"`
+	Foreign         bool   `json:"foreign,omitzero"`
+	// Notice is the last notice that was given of the token's end.
+	Notice Notice `json:"notice,omitzero"`
+
 	Created  time.Time `json:"created"`
 	Modified time.Time `json:"modified"`
 	Rolled   time.Time `json:"rolled,omitzero"`
@@ -58,6 +67,20 @@ type Token struct {
 	Seq    uint64 `json:"seq"`
 }
 
+// Notice says of which end of a token, and how many days ahead, notice was
+// given; 0 days ahead is that it has come. The zero value is none.
+type Notice struct {
+	ExpiresOn  time.Time `json:"expires_on"`
+	DaysBefore int32     `json:"days_before,omitzero"`
+}
+
+// Given reports whether notice was given, so many days ahead or fewer, of the
+// end that the token has now.
+func (t *Token) Given(daysBefore int32) bool {
+	n := t.Notice
+	return !n.ExpiresOn.IsZero() && n.ExpiresOn.Equal(t.Grant.ExpiresOn) && n.DaysBefore <= daysBefore
+}
+
 // Apply moves the token over a record about it.
 func (t *Token) Apply(r *events.Record) error {
 	if t.Seq == 0 != isTokenCreated(r) || t.Status == Revoked {
@@ -68,12 +91,13 @@ func (t *Token) Apply(r *events.Record) error {
 		*t = Token{
 			ID: r.SubjectID(), Name: d.Name, OwnerKind: d.OwnerKind, Owner: d.Owner, Status: Active, Grant: d.Grant,
 			Secret: d.Secret, SecretVersion: 1, Created: r.Time, Creator: r.Actor, Number: r.Number,
+			Template: d.Template, TemplateVersion: d.TemplateVersion, Widens: d.Widens, Foreign: d.Foreign,
 		}
 		if d.Disabled {
 			t.Status = Disabled
 		}
 	case *events.TokenUpdated:
-		t.Name, t.Grant = d.Name, d.Grant
+		t.Name, t.Grant, t.Widens = d.Name, d.Grant, d.Widens
 		if d.Status != "" {
 			t.Status = Status(d.Status)
 		}
@@ -85,8 +109,11 @@ func (t *Token) Apply(r *events.Record) error {
 		t.Status, t.Reason = Active, d.Reason
 	case *events.TokenRevoked:
 		t.end(r.Time, d.Reason)
-	case *events.TokenExpiring, *events.TokenExpired:
-		t.Seq = r.Seq
+	case *events.TokenExpiring:
+		t.Notice, t.Seq = Notice{d.ExpiresOn, d.DaysBefore}, r.Seq
+		return nil
+	case *events.TokenExpired:
+		t.Notice, t.Seq = Notice{ExpiresOn: d.ExpiresOn}, r.Seq
 		return nil
 	default:
 		return fmt.Errorf("%w: %s on a token", ErrImpossible, r.Name)
@@ -168,11 +195,12 @@ func (u *User) Apply(r *events.Record) error {
 	return nil
 }
 
-// Account is the state of an account.
+// Account is the state of an account, with its policy.
 type Account struct {
 	ID       token.ID  `json:"id"`
 	Name     string    `json:"name"`
 	Status   Status    `json:"status"`
+	Policy   Policy    `json:"policy,omitzero"`
 	Created  time.Time `json:"created"`
 	Modified time.Time `json:"modified"`
 	Seq      uint64    `json:"seq"`
@@ -191,11 +219,26 @@ func (a *Account) Apply(r *events.Record) error {
 		a.Name = e.Name
 	case *events.AccountRemoved:
 		a.Status = Revoked
+	case *events.PolicyChanged:
+		a.Policy = Policy{
+			LifetimeSecondsMax: e.LifetimeSecondsMax, ExpiryRequired: e.ExpiryRequired, AddressRequired: e.AddressRequired,
+			TokensMax: e.TokensMax, KeysEnd: e.KeysEnd,
+		}
 	default:
 		return fmt.Errorf("%w: %s on an account", ErrImpossible, r.Name)
 	}
 	a.Modified, a.Seq = r.Time, r.Seq
 	return nil
+}
+
+// Policy is what holds for all tokens that reach into an account, as it is told
+// at events.PolicyChanged. The zero value bounds nothing.
+type Policy struct {
+	LifetimeSecondsMax int64     `json:"lifetime_seconds_max,omitzero"`
+	ExpiryRequired     bool      `json:"expiry_required,omitzero"`
+	AddressRequired    bool      `json:"address_required,omitzero"`
+	TokensMax          int32     `json:"tokens_max,omitzero"`
+	KeysEnd            time.Time `json:"keys_end,omitzero"`
 }
 
 // Member is the state of a user's membership of an account.

@@ -32,6 +32,14 @@ func Sum[T string | []byte](secret T) Digest {
 	return sha256.Sum256(room[:n])
 }
 
+// SumForeign returns the digest of a secret that another system made, from the
+// plain SHA-256 of it, which that system may have kept. It is a digest over the
+// digest: what the ledger holds is of no use against the other system, and a
+// leak of the other's digests is none of ours.
+func SumForeign(plain [sha256.Size]byte) Digest {
+	return Sum(append([]byte("d0:"), plain[:]...))
+}
+
 // String returns the digest with its scheme: "d1:" and 64 lower-case hex digits.
 func (d Digest) String() string { return digestScheme + hex.EncodeToString(d[:]) }
 

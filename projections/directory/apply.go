@@ -54,10 +54,14 @@ func (c *change) reflect(r *events.Record) error {
 	case *events.UserRegistered, *events.UserUpdated, *events.UserRemoved,
 		*events.APIKeyIssued, *events.APIKeyRolled, *events.APIKeyRevoked:
 		return c.user(r)
-	case *events.AccountCreated, *events.AccountUpdated, *events.AccountRemoved:
+	case *events.AccountCreated, *events.AccountUpdated, *events.AccountRemoved, *events.PolicyChanged:
 		return c.account(r)
 	case *events.MemberAdded, *events.MemberChanged, *events.MemberRemoved:
 		return c.member(r)
+	case *events.ResourceRegistered, *events.ResourceUpdated, *events.ResourceMoved, *events.ResourceRemoved:
+		return c.resource(r)
+	case *events.CataloguePublished:
+		return c.catalogue(r)
 	case *events.EnforcerEnrolled, *events.EnforcerRetired:
 		return c.enforcer(r)
 	case *events.LogOpened:
@@ -364,6 +368,44 @@ func (c *change) setMember(m *aggregate.Member) error {
 		}
 	}
 	return nil
+}
+
+// resource moves one registration of a resource over r.
+func (c *change) resource(r *events.Record) error {
+	s, _, err := get(c.b, idKey(tableResource, r.SubjectID()), decode[aggregate.Resource])
+	if err != nil {
+		return err
+	}
+	fresh := s.Seq == 0
+	if err := s.Apply(r); err != nil {
+		return err
+	}
+	if err := c.setJSON(idKey(tableResource, s.ID), &s); err != nil {
+		return err
+	}
+	key := textKey(tableKey, s.Key())
+	switch {
+	case s.Status == aggregate.Revoked:
+		return c.b.Delete(key, nil)
+	case fresh:
+		if _, double, err := get(c.b, key, decodeID); err != nil || double {
+			return orImpossible(err, "event %d registers %s a second time", r.Number, s.Key())
+		}
+		return c.b.Set(key, encodeID(s.ID), nil)
+	}
+	return nil
+}
+
+// catalogue adds the row of a version.
+func (c *change) catalogue(r *events.Record) error {
+	last, _, err := lastCatalogue(c.b)
+	if err != nil {
+		return err
+	}
+	if err := last.Apply(r); err != nil {
+		return err
+	}
+	return c.setJSON(catalogueKey(last.Version), &last)
 }
 
 // enforcer moves one enforcer over r.

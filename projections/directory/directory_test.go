@@ -71,6 +71,8 @@ type asker interface {
 	Memberships(token.ID) ([]aggregate.Member, error)
 	Enforcer(token.ID) (aggregate.Enforcer, bool, error)
 	Enforcers() ([]aggregate.Enforcer, error)
+	Resource(string) (aggregate.Resource, bool, error)
+	Catalogue() (aggregate.Catalogue, bool, error)
 	Credential(token.Digest) (aggregate.Credential, bool, error)
 	Request(string) (aggregate.Request, bool, error)
 }
@@ -115,6 +117,27 @@ func (m *model) check(t testing.TB, d asker) {
 	m.checkPeople(t, d)
 	m.checkTokens(t, d)
 	m.checkLookups(t, d)
+	m.checkResources(t, d)
+}
+
+func (m *model) checkResources(t testing.TB, d asker) {
+	t.Helper()
+	alive := map[string]*aggregate.Resource{}
+	for _, s := range m.resources {
+		if alive[s.Key()] == nil || s.Status == aggregate.Active {
+			alive[s.Key()] = s
+		}
+	}
+	for key, want := range alive {
+		got, ok, err := d.Resource(key)
+		if want.Status == aggregate.Active {
+			expect(t, "resource", got, ok, err, *want, true)
+		} else {
+			expect(t, "removed resource", got, ok, err, aggregate.Resource{}, false)
+		}
+	}
+	got, ok, err := d.Catalogue()
+	expect(t, "catalogue", got, ok, err, m.published, m.published.Version > 0)
 }
 
 func (m *model) checkPeople(t testing.TB, d asker) {

@@ -22,6 +22,8 @@ type model struct {
 	accounts  map[token.ID]*aggregate.Account
 	members   map[token.ID]*aggregate.Member
 	enforcers map[token.ID]*aggregate.Enforcer
+	resources map[token.ID]*aggregate.Resource
+	published aggregate.Catalogue
 	requests  map[string]aggregate.Request // the newest of each
 	digests   []token.Digest               // all that there ever were
 }
@@ -30,7 +32,7 @@ func newModel() *model {
 	return &model{
 		tokens: map[token.ID]*aggregate.Token{}, users: map[token.ID]*aggregate.User{},
 		accounts: map[token.ID]*aggregate.Account{}, members: map[token.ID]*aggregate.Member{},
-		enforcers: map[token.ID]*aggregate.Enforcer{}, requests: map[string]aggregate.Request{},
+		enforcers: map[token.ID]*aggregate.Enforcer{}, resources: map[token.ID]*aggregate.Resource{}, requests: map[string]aggregate.Request{},
 	}
 }
 
@@ -53,12 +55,16 @@ func (m *model) apply(t testing.TB, c events.Commit) {
 		case *events.UserRegistered, *events.UserUpdated, *events.UserRemoved,
 			*events.APIKeyIssued, *events.APIKeyRolled, *events.APIKeyRevoked:
 			err = entry(m.users, id).Apply(r)
-		case *events.AccountCreated, *events.AccountUpdated, *events.AccountRemoved:
+		case *events.AccountCreated, *events.AccountUpdated, *events.AccountRemoved, *events.PolicyChanged:
 			err = entry(m.accounts, id).Apply(r)
 		case *events.MemberAdded, *events.MemberChanged, *events.MemberRemoved:
 			err = entry(m.members, id).Apply(r)
 		case *events.EnforcerEnrolled, *events.EnforcerRetired:
 			err = entry(m.enforcers, id).Apply(r)
+		case *events.ResourceRegistered, *events.ResourceUpdated, *events.ResourceMoved, *events.ResourceRemoved:
+			err = entry(m.resources, id).Apply(r)
+		case *events.CataloguePublished:
+			err = m.published.Apply(r)
 		case *events.PenOpened, *events.EpochOpened, *events.FormatRaised:
 		default:
 			err = entry(m.tokens, id).Apply(r)

@@ -135,6 +135,43 @@ func (q *queries) members(prefix []byte) ([]aggregate.Member, error) {
 	})
 }
 
+// Resource returns the registration of the resource with this key, such as
+// com.cloudflare.api.account.zone.<id>, unless it was removed.
+func (q *queries) Resource(key string) (aggregate.Resource, bool, error) {
+	s, err := more(q, func(r pebble.Reader) (*aggregate.Resource, error) {
+		return follow(r, textKey(tableKey, key), tableResource, decode[aggregate.Resource])
+	})
+	return orZero(s, err)
+}
+
+// Catalogue returns the catalogue that was published last; false when the
+// built-in one holds.
+func (q *queries) Catalogue() (aggregate.Catalogue, bool, error) {
+	r, done, err := q.open(false)
+	if err != nil {
+		return aggregate.Catalogue{}, false, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	return lastCatalogue(r)
+}
+
+func lastCatalogue(r pebble.Reader) (c aggregate.Catalogue, ok bool, err error) {
+	it, err := scan(r, []byte{tableCatalogue})
+	if err != nil {
+		return c, false, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	if !it.Last() {
+		return c, false, readError(it.Error())
+	}
+	row, err := it.ValueAndErr()
+	if err != nil {
+		return c, false, readError(err)
+	}
+	c, err = decode[aggregate.Catalogue](row)
+	return c, err == nil, err
+}
+
 // Enforcer returns the enforcer with this id, also when it was retired.
 func (q *queries) Enforcer(id token.ID) (aggregate.Enforcer, bool, error) {
 	return one(q, idKey(tableEnforcer, id), decode[aggregate.Enforcer])

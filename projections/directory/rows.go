@@ -31,6 +31,9 @@ const (
 	tableMember    = 'm' // member id → aggregate.Member, ended ones too
 	tableOfAccount = 'b' // account id, user id → member id; those that have not ended
 	tableOfUser    = 'c' // user id, account id → member id; those that have not ended
+	tableResource  = 's' // registration id → aggregate.Resource, removed ones too
+	tableKey       = 'k' // key of a resource → registration id; those that are not removed
+	tableCatalogue = 'g' // version → aggregate.Catalogue
 	tableEnforcer  = 'e' // enforcer id → aggregate.Enforcer, retired ones too
 	tableDigest    = 'x' // digest → aggregate.Credential; one for each secret that something alive holds
 	tableRequest   = 'r' // stretch of time, request digest → aggregate.Request
@@ -63,6 +66,10 @@ func pairKey(table byte, a, b token.ID) []byte {
 func textKey(table byte, text string) []byte {
 	sum := sha256.Sum256([]byte(text))
 	return append(append(make([]byte, 0, 1+len(sum)), table), sum[:]...)
+}
+
+func catalogueKey(version uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte{tableCatalogue}, version)
 }
 
 func digestKey(d token.Digest) []byte {

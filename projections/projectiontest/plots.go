@@ -40,6 +40,12 @@ var plots = []plot{
 	{3, true, (*Story).memberAdded},
 	{2, true, (*Story).memberChanged},
 	{1, true, (*Story).memberRemoved},
+	{4, true, (*Story).resourceRegistered},
+	{1, true, (*Story).resourceUpdated},
+	{2, true, (*Story).resourceMoved},
+	{1, true, (*Story).resourceRemoved},
+	{1, false, always((*Story).cataloguePublished)},
+	{2, true, (*Story).policyChanged},
 	{3, true, (*Story).enforcerEnrolled},
 	{1, true, (*Story).enforcerRetired},
 	{1, false, always((*Story).penOpened)},
@@ -257,6 +263,71 @@ func (s *Story) memberRemoved() (events.Draft, bool) {
 		return events.Draft{}, false
 	}
 	return s.draft("member", m.ID, &events.MemberRemoved{Account: m.Account, User: m.User}), true
+}
+
+func (s *Story) policyChanged() (events.Draft, bool) {
+	id, ok := s.liveAccount()
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("policy", id, &events.PolicyChanged{
+		LifetimeSecondsMax: int64(s.rng.IntN(2)) * 86400, ExpiryRequired: s.rng.IntN(2) == 0, TokensMax: int32(s.rng.IntN(100)),
+	}), true
+}
+
+// resourceRegistered registers one of the few zones that the story's grants
+// name, in one of its accounts.
+func (s *Story) resourceRegistered() (events.Draft, bool) {
+	account, ok := s.liveAccount()
+	id := fmt.Sprintf("r%d", s.rng.IntN(3))
+	_, there := s.liveResource(func(r *aggregate.Resource) bool { return r.Resource == id })
+	if !ok || there || s.claimed[id] {
+		return events.Draft{}, false
+	}
+	s.claimed[id] = true
+	return s.draft("resource", s.id(), &events.ResourceRegistered{
+		Type: typeZone, Resource: id, Name: id + ".example", Parent: typeAccount + "." + account.String(),
+	}), true
+}
+
+func (s *Story) liveResource(fits func(*aggregate.Resource) bool) (*aggregate.Resource, bool) {
+	id, ok := s.pick(s.resources, func(id token.ID) bool {
+		return s.Resources[id].Status == aggregate.Active && fits(s.Resources[id])
+	})
+	return s.Resources[id], ok
+}
+
+func anyResource(*aggregate.Resource) bool { return true }
+
+func (s *Story) resourceUpdated() (events.Draft, bool) {
+	r, ok := s.liveResource(anyResource)
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("resource", r.ID, &events.ResourceUpdated{Type: r.Type, Resource: r.Resource, Name: r.Name + "+"}), true
+}
+
+func (s *Story) resourceMoved() (events.Draft, bool) {
+	r, ok := s.liveResource(anyResource)
+	account, ok2 := s.liveAccount()
+	if !ok || !ok2 {
+		return events.Draft{}, false
+	}
+	return s.draft("resource", r.ID, &events.ResourceMoved{Type: r.Type, Resource: r.Resource, Parent: typeAccount + "." + account.String()}), true
+}
+
+func (s *Story) resourceRemoved() (events.Draft, bool) {
+	r, ok := s.liveResource(anyResource)
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("resource", r.ID, &events.ResourceRemoved{Type: r.Type, Resource: r.Resource, Reason: "sold"}), true
+}
+
+// cataloguePublished publishes the built-in catalogue again.
+func (s *Story) cataloguePublished() events.Draft {
+	s.version++
+	return s.draft("catalogue", s.id(), &events.CataloguePublished{Version: s.version, Document: jsontext.Value(`{}`)})
 }
 
 func (s *Story) enforcerEnrolled() (events.Draft, bool) {

@@ -38,6 +38,7 @@ type Story struct {
 	Accounts  map[token.ID]*aggregate.Account
 	Members   map[token.ID]*aggregate.Member
 	Enforcers map[token.ID]*aggregate.Enforcer
+	Resources map[token.ID]*aggregate.Resource
 	Secrets   []Secret // of tokens, in the order of their making
 	Keys      []Secret // of enforcers
 
@@ -45,9 +46,12 @@ type Story struct {
 	cat *catalogue.Catalogue
 	// order holds the ids of each map in the order of their making: a map's
 	// own order differs between runs.
-	tokens, users, accounts, members, enforcers []token.ID
-	busy                                        map[token.ID]bool // named by the commit under way
-	term                                        uint64
+	tokens, users, accounts, members, enforcers, resources []token.ID
+
+	busy    map[token.ID]bool // named by the commit under way
+	claimed map[string]bool   // resources that the commit under way registers
+	term    uint64
+	version uint32 // of the catalogue
 }
 
 // Brand is the brand of the secrets in a story.
@@ -60,7 +64,8 @@ func NewStory(rng *rand.Rand) *Story {
 		Now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), rng: rng, cat: catalogue.Cloudflare(),
 		Tokens: map[token.ID]*aggregate.Token{}, Users: map[token.ID]*aggregate.User{},
 		Accounts: map[token.ID]*aggregate.Account{}, Members: map[token.ID]*aggregate.Member{},
-		Enforcers: map[token.ID]*aggregate.Enforcer{}, busy: map[token.ID]bool{},
+		Enforcers: map[token.ID]*aggregate.Enforcer{}, Resources: map[token.ID]*aggregate.Resource{},
+		busy: map[token.ID]bool{}, claimed: map[string]bool{},
 	}
 	s.Append(s.draft("log", s.id(), &events.LogOpened{Installation: s.id(), Brand: Brand, PulseKey: make([]byte, 32)}))
 	s.Append(s.penOpened())
@@ -93,6 +98,7 @@ func (s *Story) Append(drafts ...events.Draft) events.Commit {
 	}
 	s.Commits, s.Payloads, s.At = append(s.Commits, c), append(s.Payloads, payload), c.End
 	clear(s.busy)
+	clear(s.claimed)
 	return c
 }
 
@@ -160,12 +166,14 @@ func (s *Story) evolve(r *events.Record) error {
 		return evolve(s.Tokens, &s.tokens, id, r)
 	case "user", "apikey":
 		return evolve(s.Users, &s.users, id, r)
-	case "account":
+	case "account", "policy":
 		return evolve(s.Accounts, &s.accounts, id, r)
 	case "member":
 		return evolve(s.Members, &s.members, id, r)
 	case "enforcer":
 		return evolve(s.Enforcers, &s.enforcers, id, r)
+	case "resource":
+		return evolve(s.Resources, &s.resources, id, r)
 	}
 	return nil
 }

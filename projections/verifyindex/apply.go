@@ -106,6 +106,8 @@ func (x *Index) evolve(r *events.Record) error {
 	case *events.UserRegistered, *events.UserUpdated:
 	case *events.AccountCreated, *events.AccountUpdated:
 	case *events.MemberAdded, *events.MemberChanged, *events.MemberRemoved:
+	case *events.ResourceRegistered, *events.ResourceUpdated, *events.ResourceMoved, *events.ResourceRemoved:
+	case *events.CataloguePublished, *events.PolicyChanged:
 	case *events.EpochOpened, *events.PenOpened, *events.FormatRaised:
 	default:
 		return fmt.Errorf("%w: %s", events.ErrUnknown, r.Name)

@@ -77,6 +77,8 @@ type layer struct {
 	accounts  table[token.ID, *aggregate.Account]
 	members   table[token.ID, *aggregate.Member]
 	enforcers table[token.ID, *aggregate.Enforcer]
+	resources table[string, *aggregate.Resource] // by key; Revoked: gone
+	published table[struct{}, *aggregate.Catalogue]
 
 	emails   table[string, token.ID]         // zero: nobody's
 	pairs    table[[2]token.ID, token.ID]    // account, user → membership; zero: none
@@ -96,6 +98,8 @@ func (l *layer) prune(applied uint64) {
 	l.accounts.prune(applied)
 	l.members.prune(applied)
 	l.enforcers.prune(applied)
+	l.resources.prune(applied)
+	l.published.prune(applied)
 	l.emails.prune(applied)
 	l.pairs.prune(applied)
 	l.digests.prune(applied)
@@ -110,6 +114,8 @@ func (l *layer) take(from *layer) {
 	l.accounts.take(&from.accounts)
 	l.members.take(&from.members)
 	l.enforcers.take(&from.enforcers)
+	l.resources.take(&from.resources)
+	l.published.take(&from.published)
 	l.emails.take(&from.emails)
 	l.pairs.take(&from.pairs)
 	l.digests.take(&from.digests)
@@ -126,6 +132,8 @@ func (l *layer) clear() {
 	l.accounts.clear()
 	l.members.clear()
 	l.enforcers.clear()
+	l.resources.clear()
+	l.published.clear()
 	l.emails.clear()
 	l.pairs.clear()
 	l.digests.clear()
@@ -192,6 +200,24 @@ func (v *view) account(id token.ID) (*aggregate.Account, bool) {
 func (v *view) enforcer(id token.ID) (*aggregate.Enforcer, bool) {
 	n, ok, _ := find(v, id, func(l *layer) *table[token.ID, *aggregate.Enforcer] { return &l.enforcers }, ptr(v.past.Enforcer))
 	return n, ok
+}
+
+// resource returns the present registration of the resource with this key.
+func (v *view) resource(key string) (*aggregate.Resource, bool) {
+	s, ok, _ := find(v, key, func(l *layer) *table[string, *aggregate.Resource] { return &l.resources }, ptr(v.past.Resource))
+	return s, ok && s.Status == aggregate.Active
+}
+
+// published returns the catalogue that was published last; the zero value is
+// the built-in one.
+func (v *view) published() *aggregate.Catalogue {
+	c, _, _ := v.findPublished()
+	return c
+}
+
+func (v *view) findPublished() (c *aggregate.Catalogue, ok, fresh bool) {
+	return find(v, struct{}{}, func(l *layer) *table[struct{}, *aggregate.Catalogue] { return &l.published },
+		ptr(func(struct{}) (aggregate.Catalogue, bool, error) { return v.past.Catalogue() }))
 }
 
 // emailTaken says whether a user has this e-mail index.
@@ -279,11 +305,15 @@ func (v *view) apply(r *events.Record) error {
 	case *events.UserRegistered, *events.UserUpdated, *events.UserRemoved,
 		*events.APIKeyIssued, *events.APIKeyRolled, *events.APIKeyRevoked:
 		err = v.applyUser(r)
-	case *events.AccountCreated, *events.AccountUpdated, *events.AccountRemoved:
+	case *events.AccountCreated, *events.AccountUpdated, *events.AccountRemoved, *events.PolicyChanged:
 		a, _, fresh := find(v, r.SubjectID(), func(l *layer) *table[token.ID, *aggregate.Account] { return &l.accounts }, ptr(v.past.Account))
 		err = evolve(v, &top.accounts, a, fresh, (*aggregate.Account).Apply, func(a *aggregate.Account) uint64 { return a.Seq }, r)
 	case *events.MemberAdded, *events.MemberChanged, *events.MemberRemoved:
 		err = v.applyMember(r)
+	case *events.ResourceRegistered, *events.ResourceUpdated, *events.ResourceMoved, *events.ResourceRemoved:
+		err = v.applyResource(r)
+	case *events.CataloguePublished:
+		err = v.applyCatalogue(r)
 	case *events.EnforcerEnrolled, *events.EnforcerRetired:
 		err = v.applyEnforcer(r)
 	case *events.FormatRaised:

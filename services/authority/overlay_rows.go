@@ -140,6 +140,57 @@ func (v *view) pairKnown(account, user token.ID) bool {
 	return false
 }
 
+// applyResource finds the registration by its key, which its events carry and
+// which never changes: the past has no look-up by its id.
+func (v *view) applyResource(r *events.Record) error {
+	top := v.layers[0]
+	kind, id, _ := aggregate.ResourceOf(r)
+	key := aggregate.ResourceKey(kind, id)
+	s, ok, fresh := find(v, key, func(l *layer) *table[string, *aggregate.Resource] { return &l.resources }, ptr(v.past.Resource))
+	if v.err != nil {
+		return v.err
+	}
+	_, registers := r.Data.(*events.ResourceRegistered)
+	next := new(aggregate.Resource)
+	switch {
+	case ok && s.ID == r.SubjectID():
+		*next = *s
+	case fresh && registers && s.Status == aggregate.Revoked, !ok && registers:
+	default:
+		if fresh {
+			return aggregate.ErrImpossible
+		}
+		return nil // the past is further on: this registration has ended there
+	}
+	if !fresh && next.Seq >= r.Seq {
+		return nil
+	}
+	if err := next.Apply(r); err != nil {
+		return err
+	}
+	top.resources.set(key, next, r.Seq)
+	return nil
+}
+
+func (v *view) applyCatalogue(r *events.Record) error {
+	c, ok, fresh := v.findPublished()
+	if v.err != nil {
+		return v.err
+	}
+	next := new(aggregate.Catalogue)
+	if ok {
+		*next = *c
+	}
+	if !fresh && next.Seq >= r.Seq {
+		return nil
+	}
+	if err := next.Apply(r); err != nil {
+		return err
+	}
+	v.layers[0].published.set(struct{}{}, next, r.Seq)
+	return nil
+}
+
 func (v *view) applyEnforcer(r *events.Record) error {
 	top := v.layers[0]
 	before, _, fresh := find(v, r.SubjectID(), func(l *layer) *table[token.ID, *aggregate.Enforcer] { return &l.enforcers }, ptr(v.past.Enforcer))

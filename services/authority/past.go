@@ -27,6 +27,14 @@ type Past interface {
 	UserByEmail(index string) (aggregate.User, bool, error)
 	// MemberOf finds the present membership of a user in an account.
 	MemberOf(account, user token.ID) (aggregate.Member, bool, error)
+	// Memberships finds the present memberships of a user.
+	Memberships(user token.ID) ([]aggregate.Member, error)
+	// Resource finds the registration of the resource with this key, unless
+	// it was removed.
+	Resource(key string) (aggregate.Resource, bool, error)
+	// Catalogue finds the catalogue that was published last; false when the
+	// built-in one holds.
+	Catalogue() (aggregate.Catalogue, bool, error)
 	// Credential finds what holds this secret now: its present one, or one
 	// replaced with a grace, even when that has run out.
 	Credential(d token.Digest) (aggregate.Credential, bool, error)

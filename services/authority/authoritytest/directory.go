@@ -1,9 +1,11 @@
 package authoritytest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +26,8 @@ type Directory struct {
 	accounts  map[token.ID]aggregate.Account
 	members   map[token.ID]aggregate.Member
 	enforcers map[token.ID]aggregate.Enforcer
+	resources map[string]aggregate.Resource // by key; removed ones too
+	published aggregate.Catalogue
 	requests  map[string]aggregate.Request
 	digests   map[token.Digest]aggregate.Credential
 	emails    map[string]token.ID
@@ -38,7 +42,7 @@ func NewDirectory() *Directory {
 	return &Directory{
 		tokens: map[token.ID]aggregate.Token{}, users: map[token.ID]aggregate.User{}, accounts: map[token.ID]aggregate.Account{},
 		members: map[token.ID]aggregate.Member{}, enforcers: map[token.ID]aggregate.Enforcer{},
-		requests: map[string]aggregate.Request{}, digests: map[token.Digest]aggregate.Credential{}, emails: map[string]token.ID{},
+		resources: map[string]aggregate.Resource{}, requests: map[string]aggregate.Request{}, digests: map[token.Digest]aggregate.Credential{}, emails: map[string]token.ID{},
 		changed: make(chan struct{}),
 	}
 }
@@ -165,7 +169,7 @@ func (d *Directory) apply(r *events.Record) error {
 			}
 		}
 		d.users[id] = u
-	case *events.AccountCreated, *events.AccountUpdated, *events.AccountRemoved:
+	case *events.AccountCreated, *events.AccountUpdated, *events.AccountRemoved, *events.PolicyChanged:
 		a := d.accounts[id]
 		if err := a.Apply(r); err != nil {
 			return err
@@ -177,6 +181,19 @@ func (d *Directory) apply(r *events.Record) error {
 			return err
 		}
 		d.members[id] = m
+	case *events.ResourceRegistered, *events.ResourceUpdated, *events.ResourceMoved, *events.ResourceRemoved:
+		kind, name, _ := aggregate.ResourceOf(r)
+		key := aggregate.ResourceKey(kind, name)
+		s := d.resources[key]
+		if s.ID != id && s.Status != aggregate.Active {
+			s = aggregate.Resource{}
+		}
+		if err := s.Apply(r); err != nil {
+			return err
+		}
+		d.resources[key] = s
+	case *events.CataloguePublished:
+		return d.published.Apply(r)
 	case *events.EnforcerEnrolled, *events.EnforcerRetired:
 		n := d.enforcers[id]
 		if err := n.Apply(r); err != nil {
@@ -286,6 +303,32 @@ func (d *Directory) MemberOf(account, user token.ID) (aggregate.Member, bool, er
 		}
 	}
 	return aggregate.Member{}, false, nil
+}
+
+// Memberships implements authority.Past.
+func (d *Directory) Memberships(user token.ID) (all []aggregate.Member, _ error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range d.members {
+		if m.User == user && m.Status == aggregate.Active {
+			all = append(all, m)
+		}
+	}
+	slices.SortFunc(all, func(a, b aggregate.Member) int { return bytes.Compare(a.Account[:], b.Account[:]) })
+	return all, nil
+}
+
+// Resource implements authority.Past.
+func (d *Directory) Resource(key string) (aggregate.Resource, bool, error) {
+	s, ok, err := get(d, d.resources, key)
+	return s, ok && s.Status == aggregate.Active, err
+}
+
+// Catalogue implements authority.Past.
+func (d *Directory) Catalogue() (aggregate.Catalogue, bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.published, d.published.Version > 0, nil
 }
 
 // Credential implements authority.Past.

@@ -39,6 +39,12 @@ func (l liveDirectory) Memberships(user token.ID) ([]aggregate.Member, error) {
 	return l.get().Memberships(user)
 }
 
+func (l liveDirectory) Resource(key string) (aggregate.Resource, bool, error) {
+	return l.get().Resource(key)
+}
+
+func (l liveDirectory) Catalogue() (aggregate.Catalogue, bool, error) { return l.get().Catalogue() }
+
 func (l liveDirectory) Enforcer(id token.ID) (aggregate.Enforcer, bool, error) {
 	return l.get().Enforcer(id)
 }
