@@ -6,17 +6,16 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/cloudflare/cloudflare-go/v6/option"
-	"github.com/cloudflare/cloudflare-go/v6/shared"
-
+	"watchword.dev/services/e2e/cloudflare"
+	v0 "watchword.dev/services/e2e/cloudflare/v0"
+	v6 "watchword.dev/services/e2e/cloudflare/v6"
+	v7 "watchword.dev/services/e2e/cloudflare/v7"
 	"watchword.dev/services/e2e/proc"
 )
 
@@ -28,14 +27,15 @@ const (
 	dnsWrite = "4755a26eedb94da69e1066d98aa820be"
 	zoneRead = "c8fed203ed3043cba015a93ad1616f1f"
 	unknown  = "00000000000000000000000000000001"
+
+	userScope    = "com.cloudflare.api.user"
+	accountScope = "com.cloudflare.api.account"
+	zoneScope    = "com.cloudflare.api.account.zone"
 )
 
-// binary is the watchword binary, and server one that all tests share: what
-// they make has different names.
-var (
-	binary string
-	server *proc.Server
-)
+// server is one that all tests share: what they make has different names, and
+// the end of a test deletes it.
+var server *proc.Server
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -47,7 +47,8 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	if binary, err = proc.Build(ctx, dir); err != nil {
+	binary, err := proc.Build(ctx, dir)
+	if err != nil {
 		return complain(err)
 	}
 	if server, err = proc.Start(binary, dir+"/data"); err != nil {
@@ -65,93 +66,114 @@ func complain(err error) int {
 	return 1
 }
 
-// set gives a parameter of the client a value. Its type, param.Field, has a
-// name and a constructor in the heavy root package only.
-func set(field, value any) {
-	f := reflect.ValueOf(field).Elem()
-	v := f.FieldByName("Value")
-	v.Set(reflect.ValueOf(value).Convert(v.Type()))
-	f.FieldByName("Present").SetBool(true)
+// one is one client with one of its kinds of tokens, in one test.
+type one struct {
+	cloudflare.Client
+	cloudflare.Kind
+	t    *testing.T
+	ctx  context.Context
+	http *watched
 }
 
-// give is set unless the value is zero; an empty list is a value.
-func give(field, value any) {
-	if !reflect.ValueOf(value).IsZero() {
-		set(field, value)
+// clients are all of Cloudflare's that run here.
+func clients() []cloudflare.Client {
+	return []cloudflare.Client{v0.Client(), v6.Client(), v7.Client()}
+}
+
+// each runs f for every client and kind of token.
+func each(t *testing.T, f func(*testing.T, *one)) {
+	t.Parallel()
+	for _, c := range clients() {
+		for _, k := range c.Kinds {
+			t.Run(c.Name+" "+k.Name, func(t *testing.T) {
+				t.Parallel()
+				f(t, newOne(t, c, k))
+			})
+		}
 	}
 }
 
-// base is the base URL as people configure it.
-func base() string { return server.Admin.BaseURL + "/client/v4" }
-
-// operator are the options of the operator's Global API Key.
-func operator(more ...option.RequestOption) []option.RequestOption {
-	return append([]option.RequestOption{
-		option.WithBaseURL(base()), option.WithAPIEmail(server.Admin.Email), option.WithAPIKey(server.Admin.APIKey),
-		option.WithMaxRetries(0), option.WithRequestTimeout(deadline),
-	}, more...)
+func newOne(t *testing.T, c cloudflare.Client, k cloudflare.Kind) *one {
+	return &one{c, k, t, bounded(t), &watched{t: t}}
 }
 
-// bearer are the options of a token.
-func bearer(secret string) []option.RequestOption {
-	return []option.RequestOption{
-		option.WithBaseURL(base()), option.WithAPIToken(secret), option.WithMaxRetries(0), option.WithRequestTimeout(deadline),
+// as is the server with no credential.
+func (o *one) as() cloudflare.As {
+	return cloudflare.As{BaseURL: base(), AccountID: server.Admin.AccountID, HTTP: &http.Client{Transport: o.http, Timeout: deadline}}
+}
+
+// operator is the operator's Global API Key.
+func (o *one) operator() cloudflare.As {
+	as := o.as()
+	as.Email, as.Key = server.Admin.Email, server.Admin.APIKey
+	return as
+}
+
+// bearer is a token.
+func (o *one) bearer(secret string) cloudflare.As {
+	as := o.as()
+	as.Token = secret
+	return as
+}
+
+// make creates a token as the operator. The end of the test deletes it.
+func (o *one) make(w cloudflare.Wish) cloudflare.Token {
+	o.t.Helper()
+	m, err := o.Create(o.ctx, o.operator(), w)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.t.Cleanup(func() { o.clean(m.ID) })
+	return m
+}
+
+// clean deletes a token that may be gone.
+func (o *one) clean(id string) {
+	path := "/user/tokens/"
+	if o.Kind.Name == "account" {
+		path = "/accounts/" + server.Admin.AccountID + "/tokens/"
+	}
+	r, err := http.NewRequest(http.MethodDelete, base()+path+id, nil)
+	if err != nil {
+		o.t.Error(err)
+		return
+	}
+	r.Header = key()
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		o.t.Error(err)
+		return
+	}
+	resp.Body.Close()
+}
+
+// refused checks that err is the API's refusal with this status and code.
+func (o *one) refused(what string, err error, status, code int) {
+	o.t.Helper()
+	if err == nil {
+		o.t.Errorf("%s: no error", what)
+		return
+	}
+	if s, c, ok := o.Refusal(err); !ok || s != status || c != code {
+		o.t.Errorf("%s: %v; want HTTP %d, code %d", what, err, status, code)
 	}
 }
 
 // zonePolicy allows groups on the zone.
-func zonePolicy(groups ...string) shared.TokenPolicyParam {
-	return policy(shared.TokenPolicyEffectAllow,
-		shared.TokenPolicyResourcesIAMResourcesTypeObjectStringParam{"com.cloudflare.api.account.zone." + zoneID: "*"}, groups...)
+func zonePolicy(groups ...string) []cloudflare.Policy {
+	return []cloudflare.Policy{policy("allow", zoneScope+"."+zoneID, groups...)}
 }
 
-func policy(effect shared.TokenPolicyEffect, on shared.TokenPolicyResourcesUnionParam, groups ...string) shared.TokenPolicyParam {
-	refs := []shared.TokenPolicyPermissionGroupParam{}
+func policy(effect, on string, groups ...string) cloudflare.Policy {
+	p := cloudflare.Policy{Effect: effect, Resources: map[string]any{on: "*"}}
 	for _, g := range groups {
-		var ref shared.TokenPolicyPermissionGroupParam
-		set(&ref.ID, g)
-		refs = append(refs, ref)
+		p.Groups = append(p.Groups, cloudflare.Group{ID: g})
 	}
-	var p shared.TokenPolicyParam
-	set(&p.Effect, effect)
-	set(&p.Resources, on)
-	set(&p.PermissionGroups, refs)
 	return p
 }
 
-// pager is the client's own loop over pages: it ends at an empty one.
-type pager interface {
-	Next() bool
-	Current() shared.Token
-	Err() error
-}
-
-// collect runs a pager to its end. More than a few thousand tokens mean that
-// it has none.
-func collect(p pager) ([]shared.Token, error) {
-	var all []shared.Token
-	for p.Next() {
-		if all = append(all, p.Current()); len(all) > 5000 {
-			return nil, fmt.Errorf("the pager does not end")
-		}
-	}
-	return all, p.Err()
-}
-
-// refusal is what the client's error says: HTTP status and the first code.
-var refusal = regexp.MustCompile(`": (\d{3}) [^{]*\{.*?"code":(\d+)`)
-
-// refused checks that err is the API's refusal with this status and code.
-func refused(t *testing.T, what string, err error, status, code string) {
-	t.Helper()
-	if err == nil {
-		t.Errorf("%s: no error", what)
-		return
-	}
-	if m := refusal.FindStringSubmatch(err.Error()); m == nil || m[1] != status || m[2] != code {
-		t.Errorf("%s: %v; want HTTP %s, code %s", what, err, status, code)
-	}
-}
+// base is the base URL as people configure it.
+func base() string { return server.Admin.BaseURL + "/client/v4" }
 
 // bounded is a context for one test.
 func bounded(t *testing.T) context.Context {
@@ -163,7 +185,9 @@ func bounded(t *testing.T) context.Context {
 // raw sends a request of our own and returns the answer's body.
 func raw(t *testing.T, method, path, body string, h http.Header) (int, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(bounded(t), method, base()+path, strings.NewReader(body))
+	ctx, cancel := context.WithTimeout(context.Background(), deadline) // also while a test cleans up
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, base()+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,6 +216,6 @@ var serial atomic.Int64
 func unique(name string) string { return fmt.Sprintf("%s %d", name, serial.Add(1)) }
 
 // named returns the tokens of this name, in the list's order.
-func named(all []shared.Token, name string) []shared.Token {
-	return slices.DeleteFunc(slices.Clone(all), func(t shared.Token) bool { return t.Name != name })
+func named(all []cloudflare.Token, name string) []cloudflare.Token {
+	return slices.DeleteFunc(slices.Clone(all), func(t cloudflare.Token) bool { return t.Name != name })
 }
