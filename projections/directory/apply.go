@@ -18,12 +18,13 @@ type change struct {
 
 	// What the batch has looked up about owners. Most batches are about few
 	// owners, and a look-up costs as much as all writes of an event.
-	counts map[Owner]Counts // as they will be; written by finish
-	gone   map[Owner]bool   // whether the owner was removed
+	counts  map[Owner]Counts // as they will be; written by finish
+	lengths map[list]uint64  // likewise
+	gone    map[Owner]bool   // whether the owner was removed
 }
 
 func newChange(b *pebble.Batch, at time.Time) *change {
-	return &change{b: b, at: at, counts: map[Owner]Counts{}, gone: map[Owner]bool{}}
+	return &change{b: b, at: at, counts: map[Owner]Counts{}, lengths: map[list]uint64{}, gone: map[Owner]bool{}}
 }
 
 // finish writes what is written once a batch.
@@ -34,6 +35,11 @@ func (c *change) finish() error {
 			return err
 		}
 		if err := c.b.Set(key, encodeCounts(n), nil); err != nil {
+			return err
+		}
+	}
+	for l, n := range c.lengths {
+		if err := c.b.Set(lengthKey(l), encodeLength(n), nil); err != nil {
 			return err
 		}
 	}
@@ -146,6 +152,12 @@ func (c *change) setToken(before, t *aggregate.Token) error {
 		return err
 	}
 	lived, lives := before.Seq != 0 && before.Status != aggregate.Revoked, t.Status != aggregate.Revoked
+	if before.Seq != 0 && lived == lives && before.Name == t.Name {
+		return nil
+	}
+	if err := c.move(t.ID, tokenPlace(before), tokenPlace(t)); err != nil {
+		return err
+	}
 	if before.Seq != 0 && lived == lives {
 		return nil
 	}
@@ -269,6 +281,9 @@ func (c *change) user(r *events.Record) error {
 	if err := c.secrets(userSecrets(&before), userSecrets(&u)); err != nil {
 		return err
 	}
+	if err := c.move(u.ID, userPlace(&before), userPlace(&u)); err != nil {
+		return err
+	}
 	gone := u.Status == aggregate.Revoked
 	if before.Seq == 0 || before.EmailIndex != u.EmailIndex || gone {
 		if err := c.email(&before, &u); err != nil {
@@ -311,10 +326,14 @@ func (c *change) account(r *events.Record) error {
 	if err != nil {
 		return err
 	}
+	before := a
 	if err := a.Apply(r); err != nil {
 		return err
 	}
 	if err := c.setJSON(key, &a); err != nil {
+		return err
+	}
+	if err := c.move(a.ID, accountPlace(&before), accountPlace(&a)); err != nil {
 		return err
 	}
 	if a.Status != aggregate.Revoked {
@@ -332,16 +351,16 @@ func (c *change) member(r *events.Record) error {
 	if err != nil {
 		return err
 	}
-	fresh := m.Seq == 0
+	before := m
 	if err := m.Apply(r); err != nil {
 		return err
 	}
-	if fresh {
+	if before.Seq == 0 {
 		if _, double, err := get(c.b, pairKey(tableOfAccount, m.Account, m.User), decodeID); err != nil || double {
 			return orImpossible(err, "event %d makes user %v a member of account %v a second time", r.Number, m.User, m.Account)
 		}
 	}
-	return c.setMember(&m)
+	return c.setMember(&before, &m)
 }
 
 func orImpossible(err error, format string, args ...any) error {
@@ -351,9 +370,12 @@ func orImpossible(err error, format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{aggregate.ErrImpossible}, args...)...)
 }
 
-// setMember writes a membership and its two indexes.
-func (c *change) setMember(m *aggregate.Member) error {
+// setMember writes a membership, its two indexes and its place in the list.
+func (c *change) setMember(before, m *aggregate.Member) error {
 	if err := c.setJSON(idKey(tableMember, m.ID), m); err != nil {
+		return err
+	}
+	if err := c.move(m.ID, memberPlace(before), memberPlace(m)); err != nil {
 		return err
 	}
 	for _, key := range [][]byte{pairKey(tableOfAccount, m.Account, m.User), pairKey(tableOfUser, m.User, m.Account)} {
@@ -376,18 +398,21 @@ func (c *change) resource(r *events.Record) error {
 	if err != nil {
 		return err
 	}
-	fresh := s.Seq == 0
+	before := s
 	if err := s.Apply(r); err != nil {
 		return err
 	}
 	if err := c.setJSON(idKey(tableResource, s.ID), &s); err != nil {
 		return err
 	}
+	if err := c.move(s.ID, resourcePlace(&before), resourcePlace(&s)); err != nil {
+		return err
+	}
 	key := textKey(tableKey, s.Key())
 	switch {
 	case s.Status == aggregate.Revoked:
 		return c.b.Delete(key, nil)
-	case fresh:
+	case before.Seq == 0:
 		if _, double, err := get(c.b, key, decodeID); err != nil || double {
 			return orImpossible(err, "event %d registers %s a second time", r.Number, s.Key())
 		}
@@ -461,8 +486,9 @@ func (c *change) endMembers(table byte, id token.ID, r *events.Record) error {
 		if err != nil {
 			return err
 		}
+		before := m
 		m.EndWith(r)
-		if err := c.setMember(&m); err != nil {
+		if err := c.setMember(&before, &m); err != nil {
 			return err
 		}
 	}

@@ -75,6 +75,11 @@ type asker interface {
 	Catalogue() (aggregate.Catalogue, bool, error)
 	Credential(token.Digest) (aggregate.Credential, bool, error)
 	Request(string) (aggregate.Request, bool, error)
+	AllAccounts(Listing) (Page[aggregate.Account], error)
+	AllUsers(Listing) (Page[aggregate.User], error)
+	MembersPage(token.ID, Listing) (Page[aggregate.Member], error)
+	TokensByName(Owner, Listing) (Page[aggregate.Token], error)
+	Resources(ResourceQuery) (Page[aggregate.Resource], error)
 }
 
 // expect compares one answer with the model's.
@@ -118,6 +123,7 @@ func (m *model) check(t testing.TB, d asker) {
 	m.checkTokens(t, d)
 	m.checkLookups(t, d)
 	m.checkResources(t, d)
+	m.checkLists(t, d)
 }
 
 func (m *model) checkResources(t testing.TB, d asker) {

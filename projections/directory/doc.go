@@ -11,6 +11,12 @@
 // by its digest, and the secret that a recent request has caused. rows.go has
 // the tables.
 //
+// Lists that may be long are read by pages: all accounts, all users, an
+// account's members, an owner's tokens, and the resources of a type or in a
+// parent. Each is a range of keys in the order of names, with its length beside
+// it, so that a page, a name and the beginning of a name are found without
+// looking at the rest. lists.go has them.
+//
 // What has ended stays as a row, so that fsck and the audit can find it, and
 // leaves every index: it is in no list, no count of what lives, and no secret
 // leads to it. Removing a user or an account ends their tokens and memberships

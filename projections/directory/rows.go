@@ -38,6 +38,8 @@ const (
 	tableDigest    = 'x' // digest → aggregate.Credential; one for each secret that something alive holds
 	tableRequest   = 'r' // stretch of time, request digest → aggregate.Request
 	tableOpened    = 'l' // → events.LogOpened
+	tablePlace     = 'p' // list, name, zero byte, id → nothing; what has not ended
+	tableLength    = 'q' // list → how many entries it has in tablePlace
 )
 
 // errRow says that a row does not have the form in which it was written, or

@@ -3,6 +3,7 @@ package directory
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -93,15 +94,10 @@ func countsOf(r pebble.Reader, o Owner) (Counts, error) {
 // ids returns the ids on the page. It walks from that end of the list which is
 // nearer to the page; of what it passes over it reads only keys.
 func (q *TokenQuery) ids(r pebble.Reader, total uint64) ([]token.ID, error) {
-	// Compared by division: the product may be greater than any integer.
-	if uint64(q.Page-1) > total/uint64(q.PerPage) {
+	skip, n, ok := span(q.Page, q.PerPage, total)
+	if !ok {
 		return nil, nil
 	}
-	skip := uint64(q.Page-1) * uint64(q.PerPage)
-	if skip >= total {
-		return nil, nil
-	}
-	n := min(uint64(q.PerPage), total-skip)
 	fromEnd := skip+n > total-skip
 	if fromEnd {
 		skip = total - skip - n
@@ -119,9 +115,7 @@ func (q *TokenQuery) ids(r pebble.Reader, total uint64) ([]token.ID, error) {
 		return nil, err
 	}
 	if fromEnd {
-		for i, j := 0, len(ids)-1; i < j; i, j = i+1, j-1 {
-			ids[i], ids[j] = ids[j], ids[i]
-		}
+		slices.Reverse(ids)
 	}
 	return ids, nil
 }
@@ -143,7 +137,8 @@ func walk(r pebble.Reader, prefix []byte, backwards bool, skip, n uint64) (ids [
 			skip--
 			continue
 		}
-		id, err := decodeID(it.Key()[len(prefix):])
+		// The id stands last; a name may come before it.
+		id, err := decodeID(it.Key()[max(len(prefix), len(it.Key())-len(token.ID{})):])
 		if err != nil {
 			return nil, err
 		}
@@ -153,7 +148,7 @@ func walk(r pebble.Reader, prefix []byte, backwards bool, skip, n uint64) (ids [
 		return nil, readError(err)
 	}
 	if uint64(len(ids)) != n {
-		return nil, fmt.Errorf("directory: %w: the count of owner %q %x does not fit the list", errRow, prefix[1:2], prefix[2:])
+		return nil, fmt.Errorf("directory: %w: the count of list %q %x does not fit it", errRow, prefix[:1], prefix[1:])
 	}
 	return ids, nil
 }

@@ -1,0 +1,324 @@
+package directory
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"watchword.dev/events/aggregate"
+	"watchword.dev/events/token"
+)
+
+// list is the key of one list: what it is a list of, hashed, so that all have
+// one length. Its entries are in the order of their names and, under one name,
+// of their ids.
+type list [sha256.Size]byte
+
+func listOf(what string, of ...string) list {
+	h := sha256.New()
+	h.Write([]byte(what))
+	for _, s := range of {
+		// A length before each part: no two lists share a key.
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(s))))
+		h.Write([]byte(s))
+	}
+	return list(h.Sum(nil))
+}
+
+// The lists, but for the ids that they are of.
+var (
+	listAccounts = listOf("accounts")
+	listUsers    = listOf("users")
+)
+
+func listMembers(account token.ID) list { return listOf("members", account.String()) }
+
+func listTokens(o Owner) list { return listOf("tokens", string(o.Kind), o.ID.String()) }
+
+// listResources is the list of the resources of a type, of those that lie
+// directly in a parent, or both; "" means any. There is none of all resources.
+func listResources(kind, parent string) list { return listOf("resources", kind, parent) }
+
+// place is where something stands: its lists, and its name in them.
+type place struct {
+	lists []list
+	name  string
+}
+
+func (p *place) same(q *place) bool { return p.name == q.name && slices.Equal(p.lists, q.lists) }
+
+func placeKey(l list, name string, id token.ID) []byte {
+	key := append(make([]byte, 0, 1+len(l)+len(name)+1+len(id)), tablePlace)
+	key = append(append(key, l[:]...), name...)
+	return append(append(key, 0), id[:]...)
+}
+
+func lengthKey(l list) []byte { return append([]byte{tableLength}, l[:]...) }
+
+func encodeLength(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+func decodeLength(row []byte) (uint64, error) {
+	if len(row) != 8 {
+		return 0, errRow
+	}
+	return binary.BigEndian.Uint64(row), nil
+}
+
+func accountPlace(a *aggregate.Account) place {
+	if a.Seq == 0 || a.Status == aggregate.Revoked {
+		return place{}
+	}
+	return place{[]list{listAccounts}, a.Name}
+}
+
+func userPlace(u *aggregate.User) place {
+	if u.Seq == 0 || u.Status == aggregate.Revoked {
+		return place{} // names are sealed: users stand in the order of their ids
+	}
+	return place{[]list{listUsers}, ""}
+}
+
+func memberPlace(m *aggregate.Member) place {
+	if m.Seq == 0 || m.Status == aggregate.Revoked {
+		return place{}
+	}
+	return place{[]list{listMembers(m.Account)}, ""}
+}
+
+func resourcePlace(s *aggregate.Resource) place {
+	if s.Seq == 0 || s.Status == aggregate.Revoked {
+		return place{}
+	}
+	return place{[]list{listResources(s.Type, ""), listResources("", s.Parent), listResources(s.Type, s.Parent)}, s.Name}
+}
+
+func tokenPlace(t *aggregate.Token) place {
+	if t.Seq == 0 || t.Status == aggregate.Revoked {
+		return place{}
+	}
+	return place{[]list{listTokens(Owner{t.OwnerKind, t.Owner})}, t.Name}
+}
+
+// move takes something from where it stood to where it stands.
+func (c *change) move(id token.ID, before, after place) error {
+	if before.same(&after) {
+		return nil
+	}
+	for _, l := range before.lists {
+		if err := c.b.Delete(placeKey(l, before.name, id), nil); err != nil {
+			return err
+		}
+		if err := c.lengthen(l, -1); err != nil {
+			return err
+		}
+	}
+	for _, l := range after.lists {
+		if err := c.b.Set(placeKey(l, after.name, id), nil, nil); err != nil {
+			return err
+		}
+		if err := c.lengthen(l, 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lengthen counts one entry more or less; finish writes the sums.
+func (c *change) lengthen(l list, by int) error {
+	n, known := c.lengths[l]
+	if !known {
+		var err error
+		if n, _, err = get(c.b, lengthKey(l), decodeLength); err != nil {
+			return err
+		}
+	}
+	c.lengths[l] = n + uint64(by)
+	return nil
+}
+
+// Listing asks for one page of a list that is in the order of its names.
+type Listing struct {
+	Name    string // only what has exactly this name; "" for any
+	Prefix  string // only what has a name that begins so
+	Page    int    // from 1
+	PerPage int    // from 1 to MaxPerPage
+}
+
+// Page is one page of a list, read at one sequence. Pages behind the last are
+// empty.
+type Page[T any] struct {
+	Items []T
+	Total uint64 // of all pages
+	Seq   uint64
+}
+
+// AllAccounts returns one page of the accounts that were not removed, by name.
+func (q *queries) AllAccounts(ask Listing) (Page[aggregate.Account], error) {
+	return page(q, listAccounts, ask, tableAccount, nil, decode[aggregate.Account])
+}
+
+// AllUsers returns one page of the users that were not removed, in the order of
+// their making: nobody can look for a name, which is sealed.
+func (q *queries) AllUsers(ask Listing) (Page[aggregate.User], error) {
+	return page(q, listUsers, ask, tableUser, nil, decode[aggregate.User])
+}
+
+// MembersPage returns one page of the present memberships of an account, in the
+// order of their making.
+func (q *queries) MembersPage(account token.ID, ask Listing) (Page[aggregate.Member], error) {
+	return page(q, listMembers(account), ask, tableMember, nil, decode[aggregate.Member])
+}
+
+// TokensByName returns one page of an owner's tokens that have not ended, by
+// name.
+func (q *queries) TokensByName(o Owner, ask Listing) (Page[aggregate.Token], error) {
+	return page(q, listTokens(o), ask, tableToken, nil, decode[aggregate.Token])
+}
+
+// ErrNoList says that all resources were asked for, of any type and place.
+var ErrNoList = errors.New("directory: resources are listed by their type, by what they lie in, or by both")
+
+// ResourceQuery asks for one page of resources, by name.
+type ResourceQuery struct {
+	Listing
+	Type   string // "" for any
+	Parent string // the key of what they lie in, directly; "" for any
+	// Keep leaves out what it refuses, from the page and from its total; nil
+	// keeps all. It costs a look at every row that name and prefix let through.
+	Keep func(*aggregate.Resource) bool
+}
+
+// Resources returns one page of the resources that were not removed. Whether
+// what they lie in is still there is not looked at.
+func (q *queries) Resources(ask ResourceQuery) (Page[aggregate.Resource], error) {
+	if ask.Type == "" && ask.Parent == "" {
+		return Page[aggregate.Resource]{}, ErrNoList
+	}
+	return page(q, listResources(ask.Type, ask.Parent), ask.Listing, tableResource, ask.Keep, decode[aggregate.Resource])
+}
+
+// page reads one page of a list.
+func page[T any](q *queries, l list, ask Listing, table byte, keep func(*T) bool, decode func([]byte) (T, error)) (Page[T], error) {
+	if ask.Page < 1 || ask.PerPage < 1 || ask.PerPage > MaxPerPage {
+		return Page[T]{}, ErrPage
+	}
+	return more(q, func(r pebble.Reader) (out Page[T], err error) {
+		at, err := positionOf(r)
+		if err != nil {
+			return out, err
+		}
+		out = Page[T]{Items: []T{}, Seq: at.Seq}
+		var ids []token.ID
+		if keep == nil && ask.Name == "" && ask.Prefix == "" {
+			ids, out.Total, err = wholePage(r, l, &ask)
+		} else {
+			ids, out.Total, err = filteredPage(r, l, &ask, func(id token.ID) (bool, error) {
+				if keep == nil {
+					return true, nil
+				}
+				v, err := must(r, idKey(table, id), decode)
+				return err == nil && keep(&v), err
+			})
+		}
+		if err != nil {
+			return out, err
+		}
+		for _, id := range ids {
+			v, err := must(r, idKey(table, id), decode)
+			if err != nil {
+				return out, err
+			}
+			out.Items = append(out.Items, v)
+		}
+		return out, nil
+	})
+}
+
+// wholePage returns the ids on a page of everything in a list. It walks from
+// that end which is nearer to the page.
+func wholePage(r pebble.Reader, l list, ask *Listing) ([]token.ID, uint64, error) {
+	total, _, err := get(r, lengthKey(l), decodeLength)
+	if err != nil {
+		return nil, 0, err
+	}
+	skip, n, ok := span(ask.Page, ask.PerPage, total)
+	if !ok {
+		return nil, total, nil
+	}
+	fromEnd := skip+n > total-skip
+	if fromEnd {
+		skip = total - skip - n
+	}
+	ids, err := walk(r, append([]byte{tablePlace}, l[:]...), fromEnd, skip, n)
+	if fromEnd {
+		slices.Reverse(ids)
+	}
+	return ids, total, err
+}
+
+// span returns how many of total entries lie before a page and how many on it;
+// false for a page behind the last.
+func span(page, perPage int, total uint64) (skip, n uint64, ok bool) {
+	// Compared by division: the product may be greater than any integer.
+	if uint64(page-1) > total/uint64(perPage) {
+		return 0, 0, false
+	}
+	skip = uint64(page-1) * uint64(perPage)
+	if skip >= total {
+		return 0, 0, false
+	}
+	return skip, min(uint64(perPage), total-skip), true
+}
+
+// filteredPage returns the ids on a page of those entries that have the name or
+// the prefix and are kept, and how many there are. It looks at the keys of all
+// that have the prefix.
+func filteredPage(r pebble.Reader, l list, ask *Listing, keep func(token.ID) (bool, error)) (ids []token.ID, total uint64, err error) {
+	first := append([]byte{tablePlace}, l[:]...)
+	start := len(first)
+	if ask.Name != "" {
+		first = append(append(first, ask.Name...), 0)
+	} else {
+		first = append(first, ask.Prefix...)
+	}
+	it, err := scan(r, first)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		name, id, err := cutPlace(it.Key()[start:])
+		if err != nil {
+			return nil, 0, err
+		}
+		if ask.Name != "" && string(name) != ask.Name || !bytes.HasPrefix(name, []byte(ask.Prefix)) {
+			continue
+		}
+		if kept, err := keep(id); err != nil {
+			return nil, 0, err
+		} else if !kept {
+			continue
+		}
+		// A page is never behind so many entries that the product overflows.
+		if total/uint64(ask.PerPage) == uint64(ask.Page-1) {
+			ids = append(ids, id)
+		}
+		total++
+	}
+	return ids, total, readError(it.Error())
+}
+
+// cutPlace takes the end of a place's key apart: a name, a zero byte and an id.
+func cutPlace(end []byte) (name []byte, id token.ID, err error) {
+	at := len(end) - len(id)
+	if at < 1 || end[at-1] != 0 {
+		return nil, id, fmt.Errorf("directory: %w: a list's entry without an id", errRow)
+	}
+	copy(id[:], end[at:])
+	return end[:at-1], id, nil
+}

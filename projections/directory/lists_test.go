@@ -1,0 +1,141 @@
+package directory
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
+	"watchword.dev/events/token"
+)
+
+// listed is a row as lists know it.
+type listed struct {
+	name  string
+	id    token.ID
+	alive bool
+}
+
+// checkLists reads every list whole, by name and by prefix, in pages.
+func (m *model) checkLists(t testing.TB, d asker) {
+	t.Helper()
+	checkList(t, d, "accounts", m.accounts, func(a *aggregate.Account) listed {
+		return listed{a.Name, a.ID, a.Status == aggregate.Active}
+	}, d.AllAccounts)
+	checkList(t, d, "users", m.users, func(u *aggregate.User) listed {
+		return listed{"", u.ID, u.Status == aggregate.Active}
+	}, d.AllUsers)
+	for account := range m.accounts {
+		checkList(t, d, "members", m.members, func(b *aggregate.Member) listed {
+			return listed{"", b.ID, b.Status == aggregate.Active && b.Account == account}
+		}, func(ask Listing) (Page[aggregate.Member], error) { return d.MembersPage(account, ask) })
+	}
+	for _, o := range m.owners() {
+		checkList(t, d, "tokens", m.tokens, func(k *aggregate.Token) listed {
+			return listed{k.Name, k.ID, k.Status != aggregate.Revoked && k.OwnerKind == o.Kind && k.Owner == o.ID}
+		}, func(ask Listing) (Page[aggregate.Token], error) { return d.TokensByName(o, ask) })
+	}
+	for _, q := range m.resourceQueries() {
+		checkList(t, d, fmt.Sprintf("resources %q in %q", q.Type, q.Parent), m.resources, func(s *aggregate.Resource) listed {
+			return listed{s.Name, s.ID, s.Status == aggregate.Active && (q.Keep == nil || q.Keep(s)) &&
+				(q.Type == "" || q.Type == s.Type) && (q.Parent == "" || q.Parent == s.Parent)}
+		}, func(ask Listing) (Page[aggregate.Resource], error) {
+			q.Listing = ask
+			return d.Resources(q)
+		})
+	}
+}
+
+// resourceQueries asks for each type and parent that there ever was, alone and
+// together, with and without a filter.
+func (m *model) resourceQueries() (all []ResourceQuery) {
+	seen := map[[2]string]bool{}
+	for _, s := range m.resources {
+		for _, q := range [][2]string{{s.Type, ""}, {"", s.Parent}, {s.Type, s.Parent}} {
+			if seen[q] {
+				continue
+			}
+			seen[q] = true
+			all = append(all, ResourceQuery{Type: q[0], Parent: q[1]}, ResourceQuery{Type: q[0], Parent: q[1], Keep: func(s *aggregate.Resource) bool {
+				return s.ID[len(s.ID)-1]%2 == 0
+			}})
+		}
+	}
+	return all
+}
+
+func checkList[T any](t testing.TB, d asker, what string, rows map[token.ID]*T, as func(*T) listed, ask func(Listing) (Page[T], error)) {
+	t.Helper()
+	type row struct {
+		listed
+		v T
+	}
+	var all []row
+	for _, v := range rows {
+		if l := as(v); l.alive {
+			all = append(all, row{l, *v})
+		}
+	}
+	slices.SortFunc(all, func(a, b row) int {
+		return cmp.Or(strings.Compare(a.name+"\x00", b.name+"\x00"), a.id.Compare(b.id))
+	})
+	listings := []Listing{{}, {Name: "no such name"}, {Prefix: "no such"}}
+	if len(all) > 0 {
+		name := all[len(all)/2].name
+		listings = append(listings, Listing{Name: name}, Listing{Prefix: name[:(len(name)+1)/2]}, Listing{Name: name, Prefix: name[:len(name)/2]})
+	}
+	for _, l := range listings {
+		want := []T{}
+		for _, r := range all {
+			if (l.Name == "" || r.name == l.Name) && strings.HasPrefix(r.name, l.Prefix) {
+				want = append(want, r.v)
+			}
+		}
+		total := uint64(len(want))
+		l.PerPage = 1 + len(want)/3
+		for l.Page = 1; ; l.Page++ {
+			got, err := ask(l)
+			n := min(l.PerPage, len(want))
+			expect(t, fmt.Sprintf("%s %+v", what, l), got, true, err, Page[T]{append([]T{}, want[:n]...), total, d.Position().Seq}, true)
+			if want = want[n:]; n == 0 {
+				break
+			}
+		}
+	}
+}
+
+// TestListBounds checks pages that cannot be, and names that look like the
+// parts of a key.
+func TestListBounds(t *testing.T) {
+	s, commits := newLedger(t)
+	d := closing(t, openMem(t, vfs.NewMem()))
+	apply(t, d, commits...)
+	names := []string{"a", "a\x00b", "ab", "aé", strings.Repeat("n", 4096)}
+	for i, name := range names {
+		apply(t, d, s.commit("resource", s.id(), &events.ResourceRegistered{
+			Type: "org.example.project", Resource: fmt.Sprint(i), Name: name, Parent: "com.cloudflare.api.account." + s.account.String(),
+		}))
+	}
+	s.m.check(t, d)
+	for _, l := range []Listing{{Page: 0, PerPage: 5}, {Page: 1}, {Page: 1, PerPage: MaxPerPage + 1}, {Page: -1, PerPage: -1}} {
+		if _, err := d.AllAccounts(l); !errors.Is(err, ErrPage) {
+			t.Errorf("%+v: %v", l, err)
+		}
+	}
+	if _, err := d.Resources(ResourceQuery{Listing: Listing{Page: 1, PerPage: 5}}); !errors.Is(err, ErrNoList) {
+		t.Errorf("all resources: %v", err)
+	}
+	for _, l := range []Listing{{Page: math.MaxInt, PerPage: MaxPerPage}, {Page: math.MaxInt, PerPage: MaxPerPage, Prefix: "a"}} {
+		p, err := d.Resources(ResourceQuery{Listing: l, Type: "org.example.project"})
+		if err != nil || len(p.Items) != 0 || p.Total == 0 {
+			t.Errorf("%+v: %d of %d, %v", l, len(p.Items), p.Total, err)
+		}
+	}
+}
