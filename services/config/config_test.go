@@ -44,7 +44,8 @@ func TestDefaults(t *testing.T) {
 		Data: "./data", Roles: []string{"all"}, Listen: "127.0.0.1:8420", NATSListen: "127.0.0.1:4222",
 		Brand: "ww", OperatorEmail: "operator@example.com", IndexMemory: 512 << 20, DirectoryMemory: 64 << 20,
 		StaleRead: 5 * time.Minute, StaleWrite: 30 * time.Second, StaleAdmin: 10 * time.Second,
-		WaitMax: 5 * time.Second, ShutdownTimeout: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text",
+		AddressHeader: "x-forwarded-for",
+		WaitMax:       5 * time.Second, ShutdownTimeout: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text",
 	}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v\nwant %+v", s, want)
@@ -83,6 +84,7 @@ func TestOrder(t *testing.T) {
 		{"size", nil, nil, "index-memory: 2 GiB", "index-memory", "2GiB", "file"},
 		{"level", nil, []string{"WATCHWORD_LOG_LEVEL=debug"}, "", "log-level", "DEBUG", "env"},
 		{"duration", []string{"--stale-write", "1m"}, nil, "", "stale-write", "1m0s", "flag"},
+		{"header", nil, nil, "client-address-header: forwarded", "client-address-header", "forwarded", "file"},
 		{"comments only", nil, nil, "# nothing\n", "brand", "ww", "default"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -149,6 +151,8 @@ func TestValidate(t *testing.T) {
 		{"--base-url=example.com", "base-url:"},
 		{"--base-url=ftp://example.com", "base-url:"},
 		{"--trusted-proxies=192.0.2.1", "trusted-proxies:"},
+		{"--client-address-header=", "client-address-header:"},
+		{"--client-address-header=x-real-ip,forwarded", "client-address-header:"},
 		{"--brand=w", "brand:"},
 		{"--brand=Watch", "brand:"},
 		{"--index-memory=0", "index-memory"},

@@ -29,7 +29,8 @@ type Serve struct {
 	TLSKey  string   `key:"tls-key-file" doc:"File with its private key (PEM)."`
 	Metrics string   `key:"metrics-listen" doc:"Address of /metrics for Prometheus. Empty: none."`
 	// TrustedProxies is read by ClientNetworks.
-	TrustedProxies []string `key:"trusted-proxies" doc:"Networks (CIDR) whose X-Forwarded-For names the client. Empty: the peer is the client."`
+	TrustedProxies []string `key:"trusted-proxies" doc:"Networks (CIDR) of the proxies whose word about the client's address counts. Empty: the peer is the client."`
+	AddressHeader  string   `key:"client-address-header" default:"x-forwarded-for" doc:"The only header in which trusted proxies name the client: x-forwarded-for, forwarded (RFC 7239), or one with a single address, such as cf-connecting-ip, that every proxy replaces."`
 
 	// The event log.
 	NATSListen  string `key:"nats-listen" default:"127.0.0.1:4222" doc:"Address of the embedded NATS server, always authenticated. Port 0 takes a free one; empty: none."`
@@ -65,7 +66,10 @@ const (
 	RoleIntrospection = "introspection"
 )
 
-var brandForm = regexp.MustCompile(`^[a-z]{2,4}$`)
+var (
+	brandForm  = regexp.MustCompile(`^[a-z]{2,4}$`)
+	headerForm = regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`)
+)
 
 // Validate reports every setting that cannot work, joined.
 func (s *Serve) Validate() error {
@@ -104,6 +108,9 @@ func (s *Serve) Validate() error {
 	}
 	if _, err := s.ClientNetworks(); err != nil {
 		errs = append(errs, err)
+	}
+	if !headerForm.MatchString(s.AddressHeader) {
+		bad("client-address-header", "%q is no name of a header", s.AddressHeader)
 	}
 	if !brandForm.MatchString(s.Brand) {
 		bad("brand", "%q is not 2 to 4 lower-case letters", s.Brand)

@@ -92,6 +92,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.ready(w)
 	default:
 		status, body := web.FailureBody(w.Header(), fault.From(web.RetryIn(fault.NotReady, time.Second, errors.New("starting"))))
+		w.Header().Set("Content-Type", "application/json") // clients read nothing else
 		w.WriteHeader(status)
 		w.Write(body)
 	}
@@ -105,7 +106,8 @@ func (f *front) serveAll() error {
 		return err
 	}
 	rt := web.NewRouter(web.Config{
-		Format: n.format(), Trusted: web.TrustedProxies(networks), Log: n.log, Observe: n.metrics.observeHTTP,
+		Format: n.format(), Log: n.log, Observe: n.metrics.observeHTTP,
+		Address: web.ClientAddress{Trusted: networks, Header: n.cfg.AddressHeader},
 	})
 	cat := func() *catalogue.Catalogue { return n.index.get().Catalogue() }
 	if n.cfg.Runs(config.RoleManagement) {

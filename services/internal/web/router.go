@@ -19,13 +19,13 @@ import (
 // *fault.Error is answered as an internal one.
 type Handler func(x *Exchange) error
 
-// Config is what a Router needs. Its zero value trusts no proxy, logs to
-// slog's default and has the default brand.
+// Config is what a Router needs. Its zero value trusts no proxy, limits nothing,
+// logs to slog's default and has the default brand.
 type Config struct {
 	// Format is the form of the installation's secrets.
 	Format token.Format
-	// Trusted are the proxies whose X-Forwarded-For counts.
-	Trusted TrustedProxies
+	// Address says how a client's address is found.
+	Address ClientAddress
 	// Log gets one line for each exchange; nil means slog.Default().
 	Log *slog.Logger
 	// Observe hears of each exchange, for metrics; it may be nil. The route is
@@ -66,6 +66,7 @@ func NewRouter(cfg Config) *Router {
 	if cfg.IDs == nil {
 		cfg.IDs = token.NewGenerator(nil)
 	}
+	cfg.Address = cfg.Address.canonical()
 	rt := &Router{cfg: cfg, mux: http.NewServeMux(), entries: map[string]*entry{}, lean: map[string]http.Handler{}}
 	rt.unknown = &entry{rt: rt, pattern: "unknown"}
 	rt.mux.Handle("/", rt.unknown)
@@ -164,7 +165,7 @@ func (rt *Router) exchange(w http.ResponseWriter, r *http.Request) *Exchange {
 	x := &Exchange{
 		Ray:         newRay(),
 		Traceparent: traceparent(r.Header),
-		Address:     rt.cfg.Trusted.ClientAddress(r),
+		Address:     rt.cfg.Address.Of(r),
 		r:           r,
 		w:           &response{ResponseWriter: w},
 	}
