@@ -13,6 +13,7 @@ const (
 	MalformedAuthorization Code = "malformed_authorization"
 	MalformedAPIKey        Code = "malformed_api_key"
 	MalformedAuthEmail     Code = "malformed_auth_email"
+	ServiceKeyRefused      Code = "service_key_refused"
 	InvalidAPIKey          Code = "invalid_api_key"
 	InvalidAPIToken        Code = "invalid_api_token"
 	InvalidAccessToken     Code = "invalid_access_token"
@@ -117,6 +118,8 @@ var callers = []Entry{
 	{Code: MalformedAuthEmail, Number: 6003, Status: 400, Text: textHeaders,
 		Chain: []Link{{6102, "Invalid format for X-Auth-Email header"}},
 		When:  "X-Auth-Email is missing beside X-Auth-Key, or no e-mail address."},
+	{Code: ServiceKeyRefused, Number: 20024, Status: 403, Text: "X-Auth-User-Service-Key is not accepted: use an API token",
+		When: "An Origin CA key is presented, and no well-formed token or Global API Key beside it. There are no such keys here."},
 	{Code: InvalidAPIKey, Number: 9103, Status: 403, Text: "Unknown X-Auth-Key or X-Auth-Email",
 		When: "The pair of key and e-mail belongs to nobody."},
 	{Code: InvalidAPIToken, Number: 1000, Status: 401, Text: "Invalid API Token",
@@ -249,7 +252,7 @@ var states = []Entry{
 var outages = []Entry{
 	{Code: RateLimited, Number: 20014, Status: 429, RetryAfter: time.Second,
 		Text: "Too many requests",
-		When: "The caller's rate is above the limit."},
+		When: "More requests or wrong credentials than a limit allows: the Ratelimit header names it. A good credential is never refused for wrong ones."},
 	{Code: NoPen, Number: 20015, Status: 503, RetryAfter: 2 * time.Second,
 		Text: "Changes cannot be accepted at the moment",
 		When: "No writer holds the ledger's pen: one is being replaced, or this node cannot reach it. Nothing was changed."},

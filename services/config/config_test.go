@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"watchword.dev/services/internal/throttle"
 )
 
 // load loads a Serve from a command line, an environment and a file.
@@ -45,7 +47,9 @@ func TestDefaults(t *testing.T) {
 		Brand: "ww", OperatorEmail: "operator@example.com", IndexMemory: 512 << 20, DirectoryMemory: 64 << 20,
 		StaleRead: 5 * time.Minute, StaleWrite: 30 * time.Second, StaleAdmin: 10 * time.Second,
 		AddressHeader: "x-forwarded-for",
-		WaitMax:       5 * time.Second, ShutdownTimeout: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text",
+		LimitRequests: throttle.Limit{Quota: 1200, Window: 5 * time.Minute}, LimitAddress: throttle.Limit{Quota: 200, Window: time.Second},
+		LimitWrong: throttle.Limit{Quota: 30, Window: time.Minute},
+		WaitMax:    5 * time.Second, ShutdownTimeout: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text",
 	}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v\nwant %+v", s, want)
@@ -84,6 +88,8 @@ func TestOrder(t *testing.T) {
 		{"size", nil, nil, "index-memory: 2 GiB", "index-memory", "2GiB", "file"},
 		{"level", nil, []string{"WATCHWORD_LOG_LEVEL=debug"}, "", "log-level", "DEBUG", "env"},
 		{"duration", []string{"--stale-write", "1m"}, nil, "", "stale-write", "1m0s", "flag"},
+		{"limit", nil, []string{"WATCHWORD_LIMIT_REQUESTS=10/90s"}, "limit-requests: 1/1s", "limit-requests", "10/1m30s", "env"},
+		{"no limit", []string{"--limit-wrong=0"}, nil, "", "limit-wrong", "0", "flag"},
 		{"header", nil, nil, "client-address-header: forwarded", "client-address-header", "forwarded", "file"},
 		{"comments only", nil, nil, "# nothing\n", "brand", "ww", "default"},
 	} {
@@ -124,6 +130,7 @@ func TestRefused(t *testing.T) {
 		{"size", nil, nil, "index-memory: 1e9", `index-memory (from file)`},
 		{"huge size", nil, nil, "index-memory: 9999999TiB", `index-memory (from file)`},
 		{"negative size", nil, nil, "index-memory: -1", `index-memory (from file)`},
+		{"limit", nil, nil, "limit-address: 200", `limit-address (from file): "200" is no limit like 1200/5m`},
 		{"level", []string{"--log-level=loud"}, nil, "", `log-level (from flag)`},
 		{"no file", []string{"--config=/nonexistent/watchword.yaml"}, nil, "", `no such file`},
 		{"secret twice", nil, []string{"WATCHWORD_MASTER_KEY=a", "WATCHWORD_MASTER_KEY_FILE=b"}, "", `both given by the env`},

@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"slices"
 	"time"
+
+	"watchword.dev/services/internal/throttle"
 )
 
 // Serve is the configuration of `watchword serve`, for all roles. The doc tags
@@ -52,6 +54,11 @@ type Serve struct {
 	StaleAdmin      time.Duration `key:"stale-admin" default:"10s" doc:"The same for class admin."`
 	WaitMax         time.Duration `key:"wait-max" default:"5s" doc:"Longest wait for a sequence (Watchword-At-Least, reads of one's own writes)."`
 	ShutdownTimeout time.Duration `key:"shutdown-timeout" default:"10s" doc:"Longest wait for running requests at shutdown."`
+
+	// How often. Each node counts for itself.
+	LimitRequests throttle.Limit `key:"limit-requests" default:"1200/5m" doc:"Requests of one token or API key to the management API, and of one address without a good one: so many at once, and so many in each time from then on. 0: no limit."`
+	LimitAddress  throttle.Limit `key:"limit-address" default:"200/1s" doc:"Requests from one address (IPv6: its /64), whoever sends them, but for verifications. 0: no limit."`
+	LimitWrong    throttle.Limit `key:"limit-wrong" default:"30/1m" doc:"Wrong credentials from one address, and under one e-mail address or beginning of a secret; beyond, they are answered with 429. Good ones never are for that. 0: no limit."`
 
 	// What it says.
 	LogLevel  slog.Level `key:"log-level" default:"INFO" doc:"Least level that is logged: DEBUG, INFO, WARN or ERROR."`
@@ -154,6 +161,11 @@ func (s *Serve) ClientNetworks() ([]netip.Prefix, error) {
 		nets = append(nets, p.Masked())
 	}
 	return nets, nil
+}
+
+// Limits are the bounds on requests and wrong credentials.
+func (s *Serve) Limits() throttle.Limits {
+	return throttle.Limits{Requests: s.LimitRequests, Address: s.LimitAddress, Wrong: s.LimitWrong}
 }
 
 // Path is a file in the data directory.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -142,9 +143,11 @@ func install(t testing.TB, args ...string) *installation {
 	return i
 }
 
-// start runs the server over the data directory until it is ready.
+// start runs the server over the data directory until it is ready. It has no
+// limits but those in args.
 func (i *installation) start(args ...string) {
 	i.t.Helper()
+	args = slices.Concat(proc.Unlimited, args)
 	var err error
 	if i.server, err = proc.Launch(proc.Options{Binary: binary, Data: i.data, Args: args, Log: i.log}); err != nil {
 		i.t.Fatal(err)

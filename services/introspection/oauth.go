@@ -44,11 +44,12 @@ type introspectionAnswer struct {
 // token whose grant is bound to addresses is active only for a client_ip that
 // it allows, which is our addition to the form.
 func (s *Service) introspect(x *web.Exchange) error {
-	x.Header().Set("Www-Authenticate", `Basic realm="watchword", Bearer`)
 	if _, f := s.oauthEnforcer(x.Request().Header); f != nil {
+		if f = x.Throttle(f); f.Entry().Status == http.StatusUnauthorized {
+			x.Header().Set("Www-Authenticate", `Basic realm="watchword", Bearer`)
+		}
 		return s.oauthFault(x, f)
 	}
-	x.Header().Del("Www-Authenticate")
 	form, err := readForm(x)
 	if err != nil {
 		return s.oauthFault(x, fault.From(err))
@@ -193,7 +194,7 @@ func (s *Service) oauthFault(x *web.Exchange, f *fault.Error) error {
 	switch status := f.Entry().Status; {
 	case status == http.StatusUnauthorized:
 		code = "invalid_client"
-	case status == http.StatusServiceUnavailable:
+	case status == http.StatusServiceUnavailable, status == http.StatusTooManyRequests:
 		code = "temporarily_unavailable"
 	case status >= 500:
 		code = "server_error"

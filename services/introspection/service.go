@@ -61,7 +61,8 @@ type Config struct {
 // Service answers verifications over HTTP.
 type Service struct {
 	Config
-	works sync.Pool // of *work
+	works    sync.Pool // of *work
+	throttle func(http.ResponseWriter, *http.Request, *fault.Error) *fault.Error
 }
 
 // New returns a service with the defaults of cfg filled in.
@@ -81,13 +82,16 @@ func New(cfg Config) (*Service, error) {
 	return &Service{Config: cfg, works: sync.Pool{New: func() any { return new(work) }}}, nil
 }
 
-// Routes adds the service's routes to rt.
+// Routes adds the service's routes to rt. Enforcers may ask as often as they
+// like; wrong keys are bounded.
 func (s *Service) Routes(rt *web.Router) {
+	s.throttle = rt.Throttle
 	rt.Mount(http.MethodPost, "/v1/verify", http.HandlerFunc(s.verify))
 	if s.Tokens == nil {
 		return
 	}
 	rt.Handle(http.MethodPost, "/oauth2/introspect", s.introspect)
+	rt.Exempt("/oauth2/introspect")
 	rt.Handle(http.MethodGet, "/.well-known/oauth-authorization-server", s.metadata)
 }
 

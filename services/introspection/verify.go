@@ -49,7 +49,7 @@ func (s *Service) ask(w *work, rw http.ResponseWriter, r *http.Request) *fault.E
 	}
 	by, f := s.enforcer(web.BearerSecret(r.Header))
 	if f != nil {
-		return f
+		return s.throttle(rw, r, f)
 	}
 	if !isJSON(r.Header) {
 		return fault.New(fault.UnsupportedContentType)

@@ -2,6 +2,7 @@ package management
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -69,16 +70,34 @@ func (c *caller) may(permission, resource string) bool {
 // installation, with their API key: no token stands for that.
 func (c *caller) operator() bool { return c.token == nil && c.user.Operator }
 
-// authenticate finds out who sent x from what the directory knows now.
-func (s *Service) authenticate(x *web.Exchange) (*caller, error) {
+// presented returns the credential of x if it is one that somebody could have.
+// Nobody is asked for that: what has no valid form costs nothing.
+func presented(x *web.Exchange) (web.Credential, error) {
 	cred, err := x.Credential()
 	switch {
 	case err != nil:
-		return nil, err
+		return cred, err
 	case cred.None():
-		return nil, fault.New(fault.MissingCredentials)
-	case cred.Key():
-		return s.byKey(cred)
+		return cred, fault.New(fault.MissingCredentials)
+	case cred.Kind == token.KindUser, cred.Kind == token.KindAccount, cred.Key():
+		return cred, nil
+	}
+	return cred, fault.New(fault.InvalidAccessToken)
+}
+
+// authenticate finds out who sent x from what the directory knows now, and
+// counts the request as theirs.
+func (s *Service) authenticate(x *web.Exchange) (*caller, error) {
+	cred, err := presented(x)
+	if err != nil {
+		return nil, err
+	}
+	if cred.Key() {
+		c, err := s.byKey(cred)
+		if err != nil {
+			return nil, err
+		}
+		return c, x.Admit(c.user.ID)
 	}
 	c, err := s.byToken(x, cred)
 	if err != nil {
@@ -89,7 +108,7 @@ func (s *Service) authenticate(x *web.Exchange) (*caller, error) {
 	}
 	switch state(c) {
 	case token.ReasonNone:
-		return c, nil
+		return c, x.Admit(c.token.ID)
 	case token.ReasonAddress:
 		return nil, addressRefused(x)
 	}
@@ -115,7 +134,9 @@ func (s *Service) byKey(cred web.Credential) (*caller, error) {
 }
 
 // byToken returns the caller who has this token's secret, whatever the state
-// of the token, or nil when nobody has it.
+// of the token, or nil when nobody has it. Only who is let in by that state is
+// counted as the token's: one who found the secret and asks from elsewhere must
+// not use up what its owner may send.
 func (s *Service) byToken(x *web.Exchange, cred web.Credential) (*caller, error) {
 	if cred.Kind != token.KindUser && cred.Kind != token.KindAccount {
 		return nil, nil
@@ -132,6 +153,7 @@ func (s *Service) byToken(x *web.Exchange, cred web.Credential) (*caller, error)
 	if err != nil || !ok || t.Status == aggregate.Revoked {
 		return nil, err
 	}
+	x.Recognised()
 	c := &caller{token: &t, catalogue: s.Catalogue(), address: x.Address, now: now}
 	if t.OwnerKind == events.OwnedByUser {
 		if c.user, ok, err = s.Directory.User(t.Owner); err != nil || !ok || c.user.Status != aggregate.Active {
@@ -169,12 +191,8 @@ func addressRefused(x *web.Exchange) error {
 
 // reader authenticates the sender of a read at the head.
 func (s *Service) reader(x *web.Exchange) (*caller, error) {
-	cred, err := x.Credential()
-	switch {
-	case err != nil:
+	if _, err := presented(x); err != nil {
 		return nil, err
-	case cred.None():
-		return nil, fault.New(fault.MissingCredentials)
 	}
 	if err := s.fresh(x); err != nil {
 		return nil, err
@@ -192,15 +210,11 @@ func (s *Service) reader(x *web.Exchange) (*caller, error) {
 // caller does not belong to is refused here, in the same words as one that
 // does not exist; zero is no account.
 func (s *Service) writer(x *web.Exchange, account token.ID) (*caller, error) {
-	cred, err := x.Credential()
-	switch {
-	case err != nil:
+	if _, err := presented(x); err != nil {
 		return nil, err
-	case cred.None():
-		return nil, fault.New(fault.MissingCredentials)
 	}
-	if c, err := s.knownWriter(x, account); err == nil {
-		return c, nil
+	if c, err := s.knownWriter(x, account); err == nil || errors.Is(err, fault.RateLimited) {
+		return c, err
 	}
 	if err := s.fresh(x); err != nil {
 		return nil, err

@@ -10,7 +10,6 @@ import (
 	json "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"watchword.dev/events"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
 	"watchword.dev/services/internal/command"
@@ -69,11 +68,7 @@ func (s *Service) createToken(x *web.Exchange, of ownership) error {
 
 // secret makes the secret of a token.
 func (s *Service) secret(of ownership) (token.Secret, error) {
-	kind := token.KindUser
-	if of.kind == events.OwnedByAccount {
-		kind = token.KindAccount
-	}
-	return s.Format.Generate(kind)
+	return s.Format.Generate(of.secrets())
 }
 
 // updateToken replaces a token's name and grant. What the body leaves out is

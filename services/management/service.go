@@ -158,6 +158,14 @@ var (
 	accountOwned = ownership{events.OwnedByAccount}
 )
 
+// secrets returns the kind of the secrets of such tokens.
+func (o ownership) secrets() token.Kind {
+	if o.kind == events.OwnedByAccount {
+		return token.KindAccount
+	}
+	return token.KindUser
+}
+
 // target returns the token and owner that a path names. The owner is zero
 // under /user: it is the caller.
 func (o ownership) target(x *web.Exchange) (command.Target, error) {

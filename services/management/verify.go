@@ -2,6 +2,7 @@ package management
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"watchword.dev/events"
@@ -29,32 +30,26 @@ type verifyAnswer struct {
 
 // verifyToken says whether the presented secret is a token of this route's
 // kind, and what state that is in. A secret of the other kind is as unknown as
-// one that never was: wrangler tells the kinds apart by that.
+// one that never was: wrangler tells the kinds apart by that. It is only not
+// counted as a wrong credential: nobody is throttled for finding that out.
 func (s *Service) verifyToken(x *web.Exchange, of ownership) error {
 	account, err := of.account(x)
 	if err != nil {
 		return err
 	}
-	cred, err := x.Credential()
+	cred, err := presented(x)
 	switch {
+	case errors.Is(err, fault.InvalidAccessToken), err == nil && cred.Key():
+		return fault.New(fault.InvalidAPIToken)
 	case err != nil:
 		return err
-	case cred.None():
-		return fault.New(fault.MissingCredentials)
-	}
-	want := token.KindUser
-	if of.kind == events.OwnedByAccount {
-		want = token.KindAccount
-	}
-	if cred.Kind != want {
-		return fault.New(fault.InvalidAPIToken)
 	}
 	least, err := web.AtLeast(x.Request().Header)
 	if err != nil {
 		return err
 	}
 	if err := s.fresh(x); err != nil {
-		return s.verifyByIndex(x, cred, account, least, err)
+		return s.verifyByIndex(x, cred, of, account, least, err)
 	}
 	if err := s.reach(x, least); err != nil {
 		return err
@@ -63,7 +58,7 @@ func (s *Service) verifyToken(x *web.Exchange, of ownership) error {
 	if err != nil {
 		return err
 	}
-	if c == nil || of.kind == events.OwnedByAccount && c.token.Owner != account {
+	if c == nil || c.token.OwnerKind != of.kind || of.kind == events.OwnedByAccount && c.token.Owner != account {
 		return fault.New(fault.InvalidAPIToken)
 	}
 	return verified(x, c.token.ID, c.token.Grant.NotBefore, c.token.Grant.ExpiresOn, state(c))
@@ -88,7 +83,7 @@ func (s *Service) reach(x *web.Exchange, least uint64) error {
 // cause. What the index knows is good within its bound, but what it does not
 // know may have come into being since: that is no "invalid". Nor is it good for
 // who asks for a later sequence.
-func (s *Service) verifyByIndex(x *web.Exchange, cred web.Credential, account token.ID, least uint64, cause error) error {
+func (s *Service) verifyByIndex(x *web.Exchange, cred web.Credential, of ownership, account token.ID, least uint64, cause error) error {
 	if s.Verifier == nil {
 		return cause
 	}
@@ -99,18 +94,29 @@ func (s *Service) verifyByIndex(x *web.Exchange, cred web.Credential, account to
 	}
 	switch reason {
 	case token.ReasonUnknown, token.ReasonStale, token.ReasonNotReady:
+		if cred.Kind != of.secrets() {
+			return fault.New(fault.InvalidAPIToken) // whoever has it, it is none of these
+		}
 		return cause
 	case token.ReasonRevoked, token.ReasonMalformed:
 		return fault.New(fault.InvalidAPIToken)
 	}
-	if !account.IsZero() && id.Owner != account {
+	x.Recognised()
+	if cred.Kind != of.secrets() || !account.IsZero() && id.Owner != account {
 		return fault.New(fault.InvalidAPIToken)
 	}
 	return verified(x, id.Token, id.NotBefore, id.ExpiresOn, reason)
 }
 
-// verified answers about a token that is known.
+// verified answers about a token that is known, and counts the request as the
+// token's unless it comes from where it may not.
 func verified(x *web.Exchange, id token.ID, notBefore, expiresOn time.Time, reason token.Reason) error {
+	if reason == token.ReasonAddress {
+		return addressRefused(x)
+	}
+	if err := x.Admit(id); err != nil {
+		return err
+	}
 	a := verifyAnswer{ID: id, NotBefore: seconds(notBefore), ExpiresOn: seconds(expiresOn)}
 	switch reason {
 	case token.ReasonNone:
@@ -125,8 +131,6 @@ func verified(x *web.Exchange, id token.ID, notBefore, expiresOn time.Time, reas
 	case token.ReasonNotYetValid:
 		a.Status = statusNotYetValid
 		return x.Result(a, noteNotYetValid)
-	case token.ReasonAddress:
-		return addressRefused(x)
 	}
 	return fault.New(fault.NotReady)
 }

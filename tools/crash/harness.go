@@ -95,14 +95,14 @@ func (h *harness) run(ctx context.Context, rounds int) error {
 // first while it starts.
 func (h *harness) start(ctx context.Context) (*proc.Server, error) {
 	if h.rng.IntN(8) == 0 {
-		s, err := proc.Start(h.binary, h.data)
+		s, err := proc.Start(h.binary, h.data, proc.Unlimited...)
 		if err != nil {
 			return nil, err
 		}
 		time.Sleep(time.Duration(h.rng.IntN(400)) * time.Millisecond)
 		s.Kill()
 	}
-	s, err := proc.Start(h.binary, h.data)
+	s, err := proc.Start(h.binary, h.data, proc.Unlimited...)
 	if err != nil {
 		return nil, err
 	}

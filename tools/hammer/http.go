@@ -117,7 +117,7 @@ func (b *overHTTP) start(ctx context.Context, r *run, dir string) (err error) {
 			return err
 		}
 	}
-	if b.server, err = proc.Start(binary, filepath.Join(dir, "data")); err != nil {
+	if b.server, err = proc.Start(binary, filepath.Join(dir, "data"), proc.Unlimited...); err != nil {
 		return err
 	}
 	wait, cancel := context.WithTimeout(ctx, time.Minute)

@@ -51,7 +51,7 @@ func run(m *testing.M) int {
 	if err != nil {
 		return complain(err)
 	}
-	if server, err = proc.Start(binary, dir+"/data"); err != nil {
+	if server, err = proc.Start(binary, dir+"/data", proc.Unlimited...); err != nil {
 		return complain(err)
 	}
 	defer server.Kill()

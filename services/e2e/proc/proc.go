@@ -65,6 +65,10 @@ type Options struct {
 	Log    io.Writer // gets all that the child writes; may be nil
 }
 
+// Unlimited are flags of serve that switch every limit off, for clients that
+// ask as fast as they can, and for those that are wrong on purpose.
+var Unlimited = []string{"--limit-requests", "0", "--limit-address", "0", "--limit-wrong", "0"}
+
 // Start runs `serve` on free ports over the data directory and does not wait.
 func Start(binary, data string, args ...string) (*Server, error) {
 	return Launch(Options{Binary: binary, Data: data, Args: args})

@@ -108,6 +108,7 @@ func (f *front) serveAll() error {
 	rt := web.NewRouter(web.Config{
 		Format: n.format(), Log: n.log, Observe: n.metrics.observeHTTP,
 		Address: web.ClientAddress{Trusted: networks, Header: n.cfg.AddressHeader},
+		Gate:    n.gate,
 	})
 	cat := func() *catalogue.Catalogue { return n.index.get().Catalogue() }
 	if n.cfg.Runs(config.RoleManagement) {

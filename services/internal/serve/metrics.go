@@ -12,6 +12,7 @@ import (
 
 	"watchword.dev/events/token"
 	"watchword.dev/projections/projector"
+	"watchword.dev/services/internal/throttle"
 )
 
 // metrics are the figures of a node. Labels are constants of the program:
@@ -75,12 +76,14 @@ var (
 	descMemory   = prometheus.NewDesc("watchword_index_memory_bytes", "Memory of the verification index's tokens.", nil, nil)
 	descDisk     = prometheus.NewDesc("watchword_index_disk_bytes", "Disk space of the verification index.", nil, nil)
 	descPen      = prometheus.NewDesc("watchword_pen_mode", "1 for the mode in which this node's pen is.", []string{"mode"}, nil)
+	descThrottle = prometheus.NewDesc("watchword_throttled_total", "Requests and wrong credentials that a limit has refused with 429.", []string{"limit"}, nil)
+	descWrong    = prometheus.NewDesc("watchword_wrong_credentials_total", "Credentials that were presented and are not ours, refused with 429 or not.", nil, nil)
 	descBuild    = prometheus.NewDesc("watchword_build_info", "1, with the version of the binary.", []string{"version", "go"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c nodeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descSequence, descLag, descStopped, descTokens, descMemory, descDisk, descPen, descBuild} {
+	for _, d := range []*prometheus.Desc{descSequence, descLag, descStopped, descTokens, descMemory, descDisk, descPen, descThrottle, descWrong, descBuild} {
 		ch <- d
 	}
 }
@@ -107,6 +110,13 @@ func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
 		mode, _ := c.n.pen.Mode()
 		gauge(descPen, 1, string(mode))
 	}
+	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	for b := range throttle.Bounds {
+		counter(descThrottle, c.n.gate.Refused(b), b.String())
+	}
+	counter(descWrong, c.n.gate.WrongCredentials())
 	version, goVersion := buildVersion()
 	gauge(descBuild, 1, version, goVersion)
 }

@@ -26,7 +26,7 @@ import (
 )
 
 // pollEvery is how often a client looks how far a job is.
-const pollEvery = 300 * time.Millisecond
+const pollEvery = 500 * time.Millisecond
 
 func rebuildCommand(app *cli.App) *cobra.Command {
 	var data string

@@ -29,6 +29,7 @@ import (
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/embed"
 	"watchword.dev/services/internal/keyring"
+	"watchword.dev/services/internal/throttle"
 	"watchword.dev/services/upkeep"
 )
 
@@ -56,6 +57,7 @@ type node struct {
 	feeding  projector.Options
 	heard    atomic.Pointer[heard] // the newest pulse
 	metrics  *metrics
+	gate     *throttle.Gate
 	plan     *bootstrap // of a first start that is not complete
 }
 
@@ -81,7 +83,7 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, announce io.W
 }
 
 func newNode(cfg *config.Serve, log *slog.Logger) *node {
-	return &node{cfg: cfg, log: log, metrics: newMetrics(), ready: make(chan struct{})}
+	return &node{cfg: cfg, log: log, metrics: newMetrics(), gate: throttle.NewGate(cfg.Limits(), nil), ready: make(chan struct{})}
 }
 
 // serve opens, runs and closes the node.

@@ -46,7 +46,8 @@ func settings(t *testing.T, dir string, args ...string) *config.Serve {
 	cfg := new(config.Serve)
 	fs := pflag.NewFlagSet("serve", pflag.ContinueOnError)
 	config.Bind(fs, cfg)
-	args = append([]string{"--data", dir, "--listen", "127.0.0.1:0", "--nats-listen", ""}, args...)
+	// The tests ask as fast as they can.
+	args = append([]string{"--data", dir, "--listen", "127.0.0.1:0", "--nats-listen", "", "--limit-requests", "0", "--limit-address", "0"}, args...)
 	if err := fs.Parse(args); err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,18 @@ func (c Credential) Key() bool { return c.Email != "" }
 // credential returns what the headers present: Authorization: Bearer, or
 // X-Auth-Email with X-Auth-Key. The first wins when there are both. The query
 // is never looked at. A malformed header is an error, no header is none.
+//
+// X-Auth-User-Service-Key, which clients send beside the others if they have it
+// in their environment, is refused where nothing else is well formed.
 func credential(f token.Format, h http.Header) (Credential, error) {
+	c, err := accepted(f, h)
+	if (err != nil || c.None()) && len(h["X-Auth-User-Service-Key"]) > 0 {
+		return Credential{}, fault.New(fault.ServiceKeyRefused)
+	}
+	return c, err
+}
+
+func accepted(f token.Format, h http.Header) (Credential, error) {
 	if lines, ok := h["Authorization"]; ok {
 		if len(lines) != 1 {
 			return Credential{}, fault.New(fault.MalformedAuthorization)

@@ -61,6 +61,7 @@ func (x *Exchange) fail(err error) *fault.Error {
 	if x.w.status != 0 {
 		return f // answered already
 	}
+	f = x.Throttle(f)
 	status, body := FailureBody(x.w.Header(), f)
 	x.send(status, body)
 	return f

@@ -12,6 +12,7 @@ import (
 
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
+	"watchword.dev/services/internal/throttle"
 )
 
 // MaxBody is the most that a request's body may hold unless its route says
@@ -44,6 +45,13 @@ type Exchange struct {
 
 	credential Credential
 	credErr    error
+
+	// What is counted of it: see limits.go.
+	gate       *throttle.Gate
+	exempt     bool         // its route has no limit on requests
+	recognised bool         // its credential is one of ours
+	metered    bool         // it was counted for somebody
+	over       *fault.Error // what Admit has answered
 }
 
 // Context returns the request's context, which ends when the client goes away.

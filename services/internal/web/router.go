@@ -13,6 +13,7 @@ import (
 
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
+	"watchword.dev/services/internal/throttle"
 )
 
 // Handler answers one exchange, or returns why not. An error that is no
@@ -26,6 +27,8 @@ type Config struct {
 	Format token.Format
 	// Address says how a client's address is found.
 	Address ClientAddress
+	// Gate bounds how often somebody may ask; nil bounds nothing.
+	Gate *throttle.Gate
 	// Log gets one line for each exchange; nil means slog.Default().
 	Log *slog.Logger
 	// Observe hears of each exchange, for metrics; it may be nil. The route is
@@ -56,6 +59,7 @@ type entry struct {
 	pattern string
 	methods map[string]Handler
 	allow   string
+	exempt  bool // from the limits on requests
 }
 
 // NewRouter returns a router without routes, but for the table of errors.
@@ -130,6 +134,7 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (e *entry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	x := e.rt.exchange(w, r)
+	x.exempt = e.exempt
 	var err error
 	defer func() {
 		if p := recover(); p != nil {
@@ -146,6 +151,9 @@ func (e *entry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (e *entry) answer(x *Exchange) error {
+	if over := x.arrive(); over != nil {
+		return over
+	}
 	if e.methods == nil {
 		return fault.New(fault.UnknownRoute)
 	}
@@ -154,6 +162,9 @@ func (e *entry) answer(x *Exchange) error {
 	}
 	x.w.Header().Set("Allow", e.allow)
 	if x.r.Method == http.MethodOptions {
+		if over := x.stranger(); over != nil {
+			return over
+		}
 		x.w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -168,6 +179,7 @@ func (rt *Router) exchange(w http.ResponseWriter, r *http.Request) *Exchange {
 		Address:     rt.cfg.Address.Of(r),
 		r:           r,
 		w:           &response{ResponseWriter: w},
+		gate:        rt.cfg.Gate,
 	}
 	x.RequestID = rt.requestID(r.Header)
 	x.credential, x.credErr = credential(rt.cfg.Format, r.Header)
