@@ -10,23 +10,35 @@ import (
 )
 
 // build makes a catalogue that keeps every number of prev, which may be nil.
-func build(prev *Catalogue, types []ResourceType, permissions []Permission, groups []Group) (*Catalogue, error) {
+// What is wrong is a *Problem.
+func build(prev *Catalogue, d *Document) (*Catalogue, error) {
+	if !validText(d.Name, maxName) {
+		return nil, problem("/name", "name must be at most %d bytes of printable text", maxName)
+	}
 	c := &Catalogue{
-		typeByName: make(map[string]TypeNumber, len(types)),
-		groupByID:  make(map[string]GroupNumber, len(groups)),
-		permByName: make(map[string]PermissionRef, len(permissions)),
+		name:       d.Name,
+		typeByName: make(map[string]TypeNumber, len(d.ResourceTypes)),
+		groupByID:  make(map[string]GroupNumber, len(d.Groups)),
+		permByName: make(map[string]PermissionRef, len(d.Permissions)),
+		roleByName: make(map[string]RoleNumber, len(d.Roles)+len(builtinRoles)),
 	}
 	old := prev
 	if old == nil {
 		old = &Catalogue{}
 	}
-	if err := c.addTypes(old, types); err != nil {
+	if err := c.addTypes(old, d.ResourceTypes); err != nil {
 		return nil, err
 	}
-	if err := c.addPermissions(old, permissions); err != nil {
+	if err := c.addPermissions(old, d.Permissions); err != nil {
 		return nil, err
 	}
-	if err := c.addGroups(old, groups); err != nil {
+	if err := c.addGroups(old, d.Groups); err != nil {
+		return nil, err
+	}
+	if err := c.addRoles(old, d.Roles); err != nil {
+		return nil, err
+	}
+	if err := c.addTemplates(d.Templates); err != nil {
 		return nil, err
 	}
 	c.index()
@@ -39,17 +51,22 @@ func (c *Catalogue) addTypes(old *Catalogue, types []ResourceType) error {
 		c.typeByName[c.types[i].Name] = TypeNumber(i)
 		c.types[i].live, c.types[i].ancestors = false, 0
 	}
-	for _, t := range types {
+	c.listedTypes = make([]TypeNumber, 0, len(types))
+	for i, t := range types {
 		if !validTypeName(t.Name) {
-			return fmt.Errorf("catalogue: resource type %q: name must be dotted words of lower-case letters, digits, _ and -", clip(t.Name))
+			return problem(place("resource_types", i, "name"), "resource type %q: name must be dotted words of lower-case letters, digits, _ and -", clip(t.Name))
 		}
 		n, known := c.typeByName[t.Name]
 		if known && c.types[n].live {
-			return fmt.Errorf("catalogue: resource type %q is given twice", t.Name)
+			return problem(place("resource_types", i, "name"), "resource type %q is given twice", t.Name)
+		}
+		if known && c.types[n].Parent != t.Parent {
+			// Grants and registered resources rest on the tree of types.
+			return problem(place("resource_types", i, "parent"), "resource type %q: its parent was %q and cannot change", t.Name, c.types[n].Parent)
 		}
 		if !known {
 			if len(c.types) == MaxTypes {
-				return fmt.Errorf("catalogue: more than %d resource types, dropped ones included", MaxTypes)
+				return problem(place("resource_types", i, ""), "more than %d resource types, dropped ones included", MaxTypes)
 			}
 			n = TypeNumber(len(c.types))
 			c.types = append(c.types, typeEntry{})
@@ -64,14 +81,14 @@ func (c *Catalogue) addTypes(old *Catalogue, types []ResourceType) error {
 // climb finds the ancestors of every type, and with them a missing parent and
 // a type that lies in itself.
 func (c *Catalogue) climb() error {
-	for _, n := range c.listedTypes {
+	for i, n := range c.listedTypes {
 		for at := c.types[n].Parent; at != ""; {
 			p, ok := c.TypeNumber(at)
 			switch {
 			case !ok:
-				return fmt.Errorf("catalogue: resource type %q: unknown parent %q", c.types[n].Name, clip(at))
+				return problem(place("resource_types", i, "parent"), "resource type %q: unknown parent %q", c.types[n].Name, clip(at))
 			case p == n || c.types[n].ancestors&(1<<p) != 0:
-				return fmt.Errorf("catalogue: resource type %q lies in itself", c.types[n].Name)
+				return problem(place("resource_types", i, "parent"), "resource type %q lies in itself", c.types[n].Name)
 			}
 			c.types[n].ancestors |= 1 << p
 			at = c.types[p].Parent
@@ -86,20 +103,20 @@ func (c *Catalogue) addPermissions(old *Catalogue, permissions []Permission) err
 		c.permByName[c.perms[i].Name] = PermissionRef(i + 1)
 		c.perms[i].live, c.perms[i].groups = false, nil
 	}
-	for _, p := range permissions {
+	for i, p := range permissions {
 		if !validPermissionName(p.Name) {
-			return fmt.Errorf("catalogue: permission %q: name must be at least two dotted words of lower-case letters, digits and _", clip(p.Name))
+			return problem(place("permissions", i, "name"), "permission %q: name must be at least two dotted words of lower-case letters, digits and _", clip(p.Name))
 		}
 		if p.Class < Read || p.Class > Admin {
-			return fmt.Errorf("catalogue: permission %q has no valid class", p.Name)
+			return problem(place("permissions", i, "class"), "permission %q has no valid class", p.Name)
 		}
 		ref, known := c.permByName[p.Name]
 		if known && c.perms[ref-1].live {
-			return fmt.Errorf("catalogue: permission %q is given twice", p.Name)
+			return problem(place("permissions", i, "name"), "permission %q is given twice", p.Name)
 		}
 		if !known {
 			if len(c.perms) == MaxPermissions {
-				return fmt.Errorf("catalogue: more than %d permissions, dropped ones included", MaxPermissions)
+				return problem(place("permissions", i, ""), "more than %d permissions, dropped ones included", MaxPermissions)
 			}
 			c.perms = append(c.perms, permEntry{})
 			ref = PermissionRef(len(c.perms))
@@ -116,15 +133,15 @@ func (c *Catalogue) addGroups(old *Catalogue, groups []Group) error {
 		c.groupByID[c.groups[i].ID] = GroupNumber(i)
 		c.groups[i].live, c.groups[i].scopes, c.groups[i].perms = false, 0, nil
 	}
-	for _, g := range groups {
-		e, err := c.groupEntry(g)
+	for i, g := range groups {
+		e, err := c.groupEntry(i, g)
 		if err != nil {
 			return err
 		}
 		n, known := c.groupByID[g.ID]
 		if !known {
 			if len(c.groups) == MaxGroups {
-				return fmt.Errorf("catalogue: more than %d groups, dropped ones included", MaxGroups)
+				return problem(place("permission_groups", i, ""), "more than %d groups, dropped ones included", MaxGroups)
 			}
 			n = GroupNumber(len(c.groups))
 			c.groups = append(c.groups, groupEntry{})
@@ -137,41 +154,41 @@ func (c *Catalogue) addGroups(old *Catalogue, groups []Group) error {
 }
 
 // groupEntry checks one group and resolves its scopes and permissions.
-func (c *Catalogue) groupEntry(g Group) (groupEntry, error) {
-	if err := checkGroupText(g); err != nil {
+func (c *Catalogue) groupEntry(i int, g Group) (groupEntry, error) {
+	if err := checkGroupText(i, g); err != nil {
 		return groupEntry{}, err
 	}
 	if _, dup := c.GroupNumber(g.ID); dup {
-		return groupEntry{}, fmt.Errorf("catalogue: group %s is given twice", g.ID)
+		return groupEntry{}, problem(place("permission_groups", i, "id"), "group %s is given twice", g.ID)
 	}
 	g.Scopes, g.Permissions = slices.Clone(g.Scopes), slices.Clone(g.Permissions)
 	e := groupEntry{Group: g, live: true, perms: make([]uint64, (len(c.perms)+63)/64)}
-	for _, s := range g.Scopes {
+	for k, s := range g.Scopes {
 		t, ok := c.TypeNumber(s)
 		if !ok {
-			return groupEntry{}, fmt.Errorf("catalogue: group %s: unknown scope %q", g.ID, clip(s))
+			return groupEntry{}, problem(place("permission_groups", i, fmt.Sprintf("scopes/%d", k)), "group %s: unknown scope %q", g.ID, clip(s))
 		}
 		if e.scopes&(1<<t) != 0 {
-			return groupEntry{}, fmt.Errorf("catalogue: group %s: scope %q is given twice", g.ID, s)
+			return groupEntry{}, problem(place("permission_groups", i, fmt.Sprintf("scopes/%d", k)), "group %s: scope %q is given twice", g.ID, s)
 		}
 		e.scopes |= 1 << t
 	}
-	for _, p := range g.Permissions {
+	for k, p := range g.Permissions {
 		ref := c.Permission(p)
 		if !ref.Known() {
-			return groupEntry{}, fmt.Errorf("catalogue: group %s: unknown permission %q", g.ID, clip(p))
+			return groupEntry{}, problem(place("permission_groups", i, fmt.Sprintf("permissions/%d", k)), "group %s: unknown permission %q", g.ID, clip(p))
 		}
 		w, bit := int(ref-1)/64, uint64(1)<<((ref-1)%64)
 		if e.perms[w]&bit != 0 {
-			return groupEntry{}, fmt.Errorf("catalogue: group %s: permission %q is given twice", g.ID, p)
+			return groupEntry{}, problem(place("permission_groups", i, fmt.Sprintf("permissions/%d", k)), "group %s: permission %q is given twice", g.ID, p)
 		}
 		e.perms[w] |= bit
 	}
 	if e.scopes == 0 {
-		return groupEntry{}, fmt.Errorf("catalogue: group %s has no scope", g.ID)
+		return groupEntry{}, problem(place("permission_groups", i, "scopes"), "group %s has no scope", g.ID)
 	}
 	if len(g.Permissions) == 0 {
-		return groupEntry{}, fmt.Errorf("catalogue: group %s has no permission", g.ID)
+		return groupEntry{}, problem(place("permission_groups", i, "permissions"), "group %s has no permission", g.ID)
 	}
 	return e, nil
 }
@@ -208,15 +225,24 @@ func link(before uint64, kind, name string) uint64 {
 	return binary.LittleEndian.Uint64(sum[:])
 }
 
-func checkGroupText(g Group) error {
+// place is the pointer to a member of an entry of a list; of the entry itself
+// where member is empty.
+func place(list string, i int, member string) string {
+	if member == "" {
+		return fmt.Sprintf("/%s/%d", list, i)
+	}
+	return fmt.Sprintf("/%s/%d/%s", list, i, member)
+}
+
+func checkGroupText(i int, g Group) error {
 	if !validGroupID(g.ID) {
-		return fmt.Errorf("catalogue: group id %q must be 32 lower-case hex digits", clip(g.ID))
+		return problem(place("permission_groups", i, "id"), "group id %q must be 32 lower-case hex digits", clip(g.ID))
 	}
 	if g.Name == "" || !validText(g.Name, maxName) {
-		return fmt.Errorf("catalogue: group %s: name must be 1 to %d bytes of printable text", g.ID, maxName)
+		return problem(place("permission_groups", i, "name"), "group %s: name must be 1 to %d bytes of printable text", g.ID, maxName)
 	}
 	if !validText(g.Description, maxText) || !validText(g.Category, maxName) {
-		return fmt.Errorf("catalogue: group %s: description and category must be short printable text", g.ID)
+		return problem(place("permission_groups", i, "description"), "group %s: description and category must be short printable text", g.ID)
 	}
 	return nil
 }

@@ -106,7 +106,8 @@ type PermissionRef uint16
 // Known reports whether the reference names a permission.
 func (p PermissionRef) Known() bool { return p != 0 }
 
-// Catalogue is an immutable set of resource types, permissions and groups.
+// Catalogue is an immutable set of resource types, permissions, groups, roles
+// and templates.
 // All methods are safe for concurrent use; those used at verification do not
 // allocate.
 type Catalogue struct {
@@ -115,15 +116,20 @@ type Catalogue struct {
 	types  []typeEntry
 	groups []groupEntry
 	perms  []permEntry // perms[ref-1]
+	roles  []roleEntry
 
 	// By name, dropped entries included.
 	typeByName map[string]TypeNumber
 	groupByID  map[string]GroupNumber
 	permByName map[string]PermissionRef
+	roleByName map[string]RoleNumber
 
 	// What this version lists, in order.
 	listedTypes []TypeNumber
 	listed      []GroupNumber // listing order
+	listedRoles []RoleNumber
+	templates   []Template
+	name        string
 
 	// chain[n] fingerprints the first n entries: see Lineage.
 	typeChain  []uint64
@@ -152,7 +158,7 @@ type permEntry struct {
 // New builds a catalogue, numbering everything in the order given, and says
 // what is wrong with it if it cannot.
 func New(types []ResourceType, permissions []Permission, groups []Group) (*Catalogue, error) {
-	return build(nil, types, permissions, groups)
+	return build(nil, &Document{ResourceTypes: types, Permissions: permissions, Groups: groups})
 }
 
 // Extend builds the catalogue that replaces c. What both have keeps its
@@ -160,8 +166,11 @@ func New(types []ResourceType, permissions []Permission, groups []Group) (*Catal
 // applies to nothing, but its number is never given to anything else. So a
 // grant that was compiled for c means the same for the result.
 func (c *Catalogue) Extend(types []ResourceType, permissions []Permission, groups []Group) (*Catalogue, error) {
-	return build(c, types, permissions, groups)
+	return build(c, &Document{ResourceTypes: types, Permissions: permissions, Groups: groups})
 }
+
+// Name says whose catalogue it is; it may be empty.
+func (c *Catalogue) Name() string { return c.name }
 
 // Types returns the resource types in the order given.
 func (c *Catalogue) Types() []ResourceType {

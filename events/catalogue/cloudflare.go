@@ -34,8 +34,9 @@ var cloudflare = sync.OnceValue(func() *Catalogue {
 
 func parsePack(raw []byte) (*Catalogue, error) {
 	var pack struct {
-		Types  []ResourceType `json:"types"`
-		Groups []Group        `json:"groups"`
+		Types     []ResourceType `json:"types"`
+		Groups    []Group        `json:"groups"`
+		Templates []Template     `json:"templates"`
 	}
 	if err := json.Unmarshal(raw, &pack); err != nil {
 		return nil, fmt.Errorf("catalogue: built-in pack: %w", err)
@@ -52,7 +53,7 @@ func parsePack(raw []byte) (*Catalogue, error) {
 			}
 		}
 	}
-	return New(pack.Types, perms, pack.Groups)
+	return build(nil, &Document{Name: "Cloudflare", ResourceTypes: pack.Types, Permissions: perms, Groups: pack.Groups, Templates: pack.Templates})
 }
 
 // derive gives the permissions of a group by its name: the last word is the
