@@ -182,8 +182,9 @@ func (p *Pen) round() {
 		p.refuseAll(fault.Wrap(fault.NoPen, err))
 		return
 	}
+	moved := p.base.people() > 0 // before they are pruned
 	p.base.prune(p.cfg.Past.Position().Seq)
-	p.memo.clear()
+	p.memo.begin(moved)
 	b := &batch{start: p.at, end: p.at, now: p.now()}
 	defer p.onPanic(b)
 	for !b.full && b.size < p.cfg.CommitEvents && len(b.entries) < 4*p.cfg.CommitEvents {

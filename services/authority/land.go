@@ -23,6 +23,7 @@ func (p *Pen) land(b *batch) error {
 	if err == nil {
 		// Acknowledged: this is the one place where what was decided becomes
 		// the state. A crash from here on loses memory only.
+		p.memo.drop(&p.above)
 		p.base.take(&p.above)
 		p.arrive(b.end)
 		return nil
@@ -138,6 +139,7 @@ func (p *Pen) readToHead(each func(*events.Commit)) error {
 
 // applyCommit moves the state over a commit that was read.
 func (p *Pen) applyCommit(c *events.Commit) error {
+	p.memo.clear()
 	if len(p.base.events.rows) >= 2*p.cfg.BacklogMax {
 		p.base.prune(p.cfg.Past.Position().Seq)
 		if len(p.base.events.rows) >= 2*p.cfg.BacklogMax {

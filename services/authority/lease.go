@@ -274,6 +274,7 @@ func (p *Pen) openLedger(ctx context.Context, term uint64, before events.Pulse) 
 	defer p.nib.Unlock()
 	p.base.clear()
 	p.above.clear()
+	p.memo.clear()
 	p.at, p.term, p.unsure = p.cfg.Past.Position(), term, true
 	there := p.at // where before vouches for, if it is passed
 	pass := func(c *events.Commit) {

@@ -5,13 +5,18 @@ import (
 	"watchword.dev/events/token"
 )
 
-// memo is the past as one round of the pen sees it: what was looked up once is
-// not looked up again. The commands of a commit often have one caller, and a
-// creation asks for its own id when it is decided and when it is applied.
+// memo is the past as the pen sees it: what was looked up once is not looked
+// up again. The commands of a commit often have one caller, a caller often
+// comes again, and a creation asks for its own id when it is decided and when
+// it is applied.
 //
-// A row that was read in this round stays good for all of it, however far the
-// directory comes meanwhile: whatever has changed the row since is in the
-// layers above, which are pruned only where the memo is cleared.
+// A row that was read stays good, however far the directory comes meanwhile,
+// for as long as the layers above have whatever has changed it since. They are
+// pruned where a round begins; so what a commit changes is dropped from the
+// memo when it becomes the state, and a new round forgets everything when more
+// than the named rows may have changed: when people, accounts or memberships
+// did, because the directory ends what hangs on them, and after a read of the
+// log.
 type memo struct {
 	Past
 	tokens      map[token.ID]found[aggregate.Token]
@@ -35,6 +40,30 @@ func newMemo(past Past) *memo {
 		accounts:    map[token.ID]found[aggregate.Account]{},
 		members:     map[[2]token.ID]found[aggregate.Member]{},
 		credentials: map[token.Digest]found[aggregate.Credential]{},
+	}
+}
+
+// memoMax is how many rows are kept from one round to the next.
+const memoMax = 256
+
+// begin prepares for a round. moved says that rows may have changed which no
+// commit has named.
+func (m *memo) begin(moved bool) {
+	if moved || len(m.tokens)+len(m.users)+len(m.accounts)+len(m.members)+len(m.credentials) > memoMax {
+		m.clear()
+	}
+}
+
+// people is how many rows the layer has whose change moves others with it.
+func (l *layer) people() int { return len(l.users.rows) + len(l.accounts.rows) + len(l.members.rows) }
+
+// drop forgets the tokens and credentials that changes are about.
+func (m *memo) drop(changes *layer) {
+	for _, s := range changes.tokens.order {
+		delete(m.tokens, s.key)
+	}
+	for _, s := range changes.digests.order {
+		delete(m.credentials, s.key)
 	}
 }
 

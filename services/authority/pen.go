@@ -135,7 +135,7 @@ type Pen struct {
 	at     events.Position // the end of what is known to be in the log
 	base   layer           // what the log has beyond the directory
 	above  layer           // what the commit under way would change; empty between commits
-	memo   *memo           // the past of the round under way
+	memo   *memo           // the past, what was looked up of it kept
 	term   uint64
 	unsure bool // an append went unanswered: read to the head first
 
