@@ -13,8 +13,9 @@ import (
 
 // change is one batch under way. Its reads see what it has written.
 type change struct {
-	b  *pebble.Batch
-	at time.Time // of the last event reflected
+	b     *pebble.Batch
+	known *known
+	at    time.Time // of the last event reflected
 
 	// What the batch has looked up about owners. Most batches are about few
 	// owners, and a look-up costs as much as all writes of an event.
@@ -23,8 +24,8 @@ type change struct {
 	gone    map[Owner]bool   // whether the owner was removed
 }
 
-func newChange(b *pebble.Batch, at time.Time) *change {
-	return &change{b: b, at: at, counts: map[Owner]Counts{}, lengths: map[list]uint64{}, gone: map[Owner]bool{}}
+func newChange(b *pebble.Batch, k *known, at time.Time) *change {
+	return &change{b: b, known: k, at: at, counts: map[Owner]Counts{}, lengths: map[list]uint64{}, gone: map[Owner]bool{}}
 }
 
 // finish writes what is written once a batch.
@@ -81,7 +82,7 @@ func (c *change) reflect(r *events.Record) error {
 // token moves one token over r.
 func (c *change) token(r *events.Record) error {
 	id := r.SubjectID()
-	t, _, err := get(c.b, idKey(tableToken, id), decode[aggregate.Token])
+	t, _, err := unlessNew(c.known, id[:], c.b, idKey(tableToken, id), decode[aggregate.Token])
 	if err != nil {
 		return err
 	}
@@ -90,6 +91,7 @@ func (c *change) token(r *events.Record) error {
 		return err
 	}
 	if before.Seq == 0 {
+		c.known.add(id[:])
 		if err := c.ownerLives(&t, r); err != nil {
 			return err
 		}
@@ -240,7 +242,7 @@ func (c *change) secrets(before, after []held) error {
 	for _, h := range after {
 		key := digestKey(h.digest)
 		if !holds(before, h.digest) {
-			switch other, taken, err := get(c.b, key, decodeCredential); {
+			switch other, taken, err := unlessNew(c.known, h.digest[:], c.b, key, decodeCredential); {
 			case err != nil:
 				return err
 			case taken:
@@ -248,6 +250,7 @@ func (c *change) secrets(before, after []held) error {
 					aggregate.ErrImpossible, h.Kind, h.ID, other.Kind, other.ID)
 			}
 		}
+		c.known.add(h.digest[:])
 		if err := c.b.Set(key, encodeCredential(h.Credential), nil); err != nil {
 			return err
 		}

@@ -39,6 +39,8 @@ type Options struct {
 type Directory struct {
 	queries // about the newest rows
 	store   *projector.Store
+	known   *known        // ids of tokens, and digests
+	loaded  chan struct{} // closed when nothing more is loaded into known
 
 	mu     sync.Mutex // guards what follows
 	asking int        // how many views are open
@@ -60,8 +62,11 @@ func Open(o Options) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Directory{store: store, idle: make(chan struct{})}
+	d := &Directory{store: store, known: newKnown(), loaded: make(chan struct{}), idle: make(chan struct{})}
 	d.queries.open = d.reader
+	if err := d.load(); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
 	return d, nil
 }
 
@@ -87,7 +92,7 @@ func (d *Directory) Apply(commits []events.Commit) error {
 	at := d.store.Position()
 	b := d.store.DB().NewIndexedBatchWithSize(batchSize(commits))
 	defer b.Close()
-	c := newChange(b, at.Time)
+	c := newChange(b, d.known, at.Time)
 	for i := range commits {
 		if commits[i].Seq != at.Seq+1 {
 			return fmt.Errorf("directory: %w: at %d, given %d", events.ErrGap, at.Seq, commits[i].Seq)
@@ -162,6 +167,16 @@ func (d *Directory) end() {
 	if d.asking--; d.asking == 0 && d.closed {
 		close(d.idle)
 	}
+}
+
+// usable returns ErrClosed once Close was called.
+func (d *Directory) usable() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return ErrClosed
+	}
+	return nil
 }
 
 // reader returns where a query reads: the rows as they are, or as they stay

@@ -78,6 +78,9 @@ func digestKey(d token.Digest) []byte {
 	return append(append(make([]byte, 0, 1+len(d)), tableDigest), d[:]...)
 }
 
+// ownerPrefix is how long the key of an owner is.
+const ownerPrefix = 2 + len(token.ID{})
+
 // ownerKey returns the key of an owner in a table, with room for a token's id.
 func ownerKey(table byte, o Owner) ([]byte, error) {
 	letter := byte(0)
@@ -89,7 +92,7 @@ func ownerKey(table byte, o Owner) ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("directory: no such kind of owner: %q", o.Kind)
 	}
-	return append(append(make([]byte, 0, 2+2*len(o.ID)), table, letter), o.ID[:]...), nil
+	return append(append(make([]byte, 0, ownerPrefix+len(o.ID)), table, letter), o.ID[:]...), nil
 }
 
 // prefixEnd returns the first key behind all that start with prefix. The last
