@@ -28,6 +28,7 @@ import (
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/keyring"
 	"watchword.dev/services/internal/keyring/keyringtest"
+	"watchword.dev/services/internal/throttle"
 	"watchword.dev/services/internal/web"
 	"watchword.dev/services/internal/web/openapi"
 	"watchword.dev/services/introspection"
@@ -47,6 +48,7 @@ type lab struct {
 	asked  *counting // the authority, as management sees it
 	hold   *gate
 	now    *offset
+	gate   *throttle.Gate
 	log    *safeBuffer
 
 	admin, rival person
@@ -161,7 +163,16 @@ func must[T any](t testing.TB) func(T, error) T {
 
 func newLab(t testing.TB) *lab {
 	t.Helper()
+	return newLimitedLab(t, throttle.Limits{})
+}
+
+// newLimitedLab is a lab with limits. Their clock stands still unless the test
+// sets it forward.
+func newLimitedLab(t testing.TB, limits throttle.Limits) *lab {
+	t.Helper()
 	l := &lab{t: t, ledger: eventstest.NewLedger(), hold: &gate{}, now: &offset{}, log: &safeBuffer{}, ready: make(chan struct{})}
+	began := time.Now()
+	l.gate = throttle.NewGate(limits, func() time.Time { return began.Add(time.Duration(l.now.ahead.Load())) })
 	ids := token.NewGenerator(nil)
 	enforcer := must[token.Secret](t)(token.Format{}.Generate(token.KindEnforcer))
 	l.enforcer, l.enforcerID = enforcer.Reveal(), ids.New()
@@ -254,7 +265,7 @@ func (l *lab) serve(ring *keyring.Keyring, reached management.Waiter) {
 	logger := slog.New(slog.NewTextHandler(l.log, nil))
 	listener := must[net.Listener](l.t)(net.Listen("tcp", "127.0.0.1:0"))
 	l.url = "http://" + listener.Addr().String()
-	rt := web.NewRouter(web.Config{Log: logger})
+	rt := web.NewRouter(web.Config{Log: logger, Gate: l.gate})
 	m := must[*management.Service](l.t)(management.New(management.Config{
 		Authority: l.asked, Directory: l.dir, Reached: reached, Verifier: l.index, Settle: []management.Waiter{l.index}, SettleTime: time.Second,
 		Sealer: ring, RequestKey: ring.RequestKey(), Catalogue: catalogue.Cloudflare, Now: l.now.Now,
