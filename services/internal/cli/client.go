@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -145,6 +146,10 @@ func remoteError(resp *http.Response, errs []apiError) error {
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return Fail(ExitDenied, err, "the credential in use may be wrong, revoked, or may not do this")
+	case http.StatusTooManyRequests:
+		if s, bad := strconv.Atoi(resp.Header.Get("Retry-After")); bad == nil {
+			return Fail(ExitRemote, err, fmt.Sprintf("the server limits how often one may ask; try again in %v", time.Duration(s)*time.Second))
+		}
 	case http.StatusServiceUnavailable:
 		return Fail(ExitRemote, err, "the server is starting or has no pen at the moment; try again shortly", "its /readyz says what it waits for")
 	}

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -33,5 +35,15 @@ func TestNoRedirect(t *testing.T) {
 				t.Errorf("%s with status %d succeeded", method, status)
 			}
 		}
+	}
+}
+
+// TestThrottled: who asks too often is told when to come back.
+func TestThrottled(t *testing.T) {
+	resp := &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"90"}}}
+	err := remoteError(resp, []apiError{{Code: 20014, Message: "Too many requests"}})
+	failed, ok := errors.AsType[*Error](err)
+	if !ok || failed.Code != ExitRemote || !slices.Equal(failed.Hints, []string{"the server limits how often one may ask; try again in 1m30s"}) {
+		t.Errorf("got %#v", err)
 	}
 }

@@ -20,15 +20,23 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"watchword.dev/events/token"
 )
 
 // TestMetrics checks that every metric that is declared is served, and that
 // what was done is counted.
 func TestMetrics(t *testing.T) {
-	r := start(t, settings(t, t.TempDir()), nil)
+	r := start(t, settings(t, t.TempDir(), "--limit-wrong", "5/1h"), nil)
 	c := r.create()
 	r.decide(c.Value)
 	r.decide("wwu_nonsense")
+	if n := r.wrong(); n != 5 {
+		t.Fatalf("after %d wrong keys came the first 429, want 5", n)
+	}
+	if status := r.call(http.MethodGet, "/client/v4/user", "", nil); status != http.StatusOK {
+		t.Errorf("the right key gets HTTP %d when wrong ones are throttled", status)
+	}
 	w := httptest.NewRecorder()
 	r.n.metrics.handler(r.n).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	text := w.Body.String()
@@ -47,6 +55,11 @@ func TestMetrics(t *testing.T) {
 		`watchword_verify_total{reason="malformed",verdict="deny"} 1`,
 		`watchword_projection_stopped{projection="verifyindex"} 0`,
 		`watchword_index_tokens 1`,
+		`watchword_throttled_total{limit="wrong_address"} 1`,
+		`watchword_throttled_total{limit="wrong_identifier"} 1`,
+		`watchword_throttled_total{limit="requests"} 0`,
+		`watchword_throttled_total{limit="address"} 0`,
+		`watchword_wrong_credentials_total 6`,
 		`watchword_pen_mode{mode="active"} 1`,
 		`watchword_http_request_duration_seconds_count{method="POST",route="/client/v4/user/tokens",status="200"} 1`,
 	} {
@@ -57,6 +70,32 @@ func TestMetrics(t *testing.T) {
 	if strings.Contains(text, c.ID) || strings.Contains(text, c.Value) {
 		t.Error("a metric names a token")
 	}
+}
+
+// wrong sends one wrong API key until it is throttled, and returns how often it
+// was told only that.
+func (r *running) wrong() (n int) {
+	r.t.Helper()
+	key, err := r.n.format().Generate(token.KindKey)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for ; n < 100; n++ {
+		req, err := http.NewRequest(http.MethodGet, r.BaseURL+"/client/v4/user", nil)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		req.Header = http.Header{"X-Auth-Email": {r.Email}, "X-Auth-Key": {key.Reveal()}}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusTooManyRequests {
+			break
+		}
+	}
+	return n
 }
 
 // TestTLS serves HTTPS with a certificate from files.
