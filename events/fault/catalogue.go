@@ -37,6 +37,8 @@ const (
 	AccountNotFound  Code = "account_not_found"
 	UserNotFound     Code = "user_not_found"
 	EnforcerNotFound Code = "enforcer_not_found"
+	MemberNotFound   Code = "member_not_found"
+	ResourceNotFound Code = "resource_not_found"
 	ObjectNotFound   Code = "object_not_found"
 
 	// What the request holds.
@@ -61,9 +63,13 @@ const (
 	InvalidStatus          Code = "invalid_status"
 	InvalidGrace           Code = "invalid_grace"
 	InvalidReason          Code = "invalid_reason"
+	InvalidRoles           Code = "invalid_roles"
+	InvalidResourceType    Code = "invalid_resource_type"
+	InvalidParent          Code = "invalid_parent"
 	UnknownPermissionGroup Code = "unknown_permission_group"
 	GroupScopeMismatch     Code = "group_scope_mismatch"
 	GroupNotHeld           Code = "group_not_held"
+	RoleNotHeld            Code = "role_not_held"
 	GroupNotForUserTokens  Code = "group_not_for_user_tokens"
 	InvalidVerifyRequest   Code = "invalid_verify_request"
 	BatchTooLarge          Code = "batch_too_large"
@@ -79,6 +85,7 @@ const (
 	RepeatMismatch Code = "repeat_mismatch"
 	UpkeepRunning  Code = "upkeep_running"
 	NotEmpty       Code = "not_empty"
+	LastAdministrator Code = "last_administrator"
 
 	// What the service cannot do now.
 	RateLimited    Code = "rate_limited"
@@ -165,6 +172,10 @@ var routes = []Entry{
 		When: "No user of that id, or one whom the caller may not see."},
 	{Code: EnforcerNotFound, Number: 1003, Status: 404, Text: "enforcer not found",
 		When: "No enforcer of that id."},
+	{Code: MemberNotFound, Number: 1003, Status: 404, Text: "member not found",
+		When: "No membership of that id in the account."},
+	{Code: ResourceNotFound, Number: 1003, Status: 404, Text: "resource not found",
+		When: "No registered resource of that type and id, or one that lies where the caller may not look."},
 	{Code: ObjectNotFound, Number: 1003, Status: 404, Text: "not found",
 		When: "No other object of that id, or one that the caller may not see."},
 }
@@ -212,12 +223,20 @@ var contents = []Entry{
 		When: "The grace of a roll is no duration, negative or beyond the limit."},
 	{Code: InvalidReason, Number: 1001, Status: 400, Text: "Invalid reason",
 		When: "The reason of a revocation is too long or of an unknown kind."},
+	{Code: InvalidRoles, Number: 1001, Status: 400, Text: "Invalid roles",
+		When: "A membership without roles, with too many, or with one that the catalogue does not hold."},
+	{Code: InvalidResourceType, Number: 1001, Status: 400, Text: "Invalid resource type",
+		When: "A type that the catalogue does not hold, or one whose resources are not registered: users and accounts."},
+	{Code: InvalidParent, Number: 1001, Status: 400, Text: "Invalid parent",
+		When: "The parent is not registered, has ended, is of another type than the catalogue says, or lies in the resource itself."},
 	{Code: UnknownPermissionGroup, Number: 1001, Status: 400, Text: "Unknown permission group",
 		When: "A policy names a permission group that the catalogue does not hold."},
 	{Code: GroupScopeMismatch, Number: 1001, Status: 400, Text: textCommon,
 		When: "A policy names a permission group and no resource of the group's scope; the detail names the group."},
 	{Code: GroupNotHeld, Number: 1001, Status: 400, Text: textCommon,
 		When: "The caller would grant what the caller does not hold; the detail names the group."},
+	{Code: RoleNotHeld, Number: 20024, Status: 400, Text: "The role gives more than the caller holds",
+		When: "The caller would give a role, or take one away, that holds what the caller does not hold in the account."},
 	{Code: GroupNotForUserTokens, Number: 1001, Status: 400, Text: "User tokens cannot reference roles with granular resource scopes",
 		When: "A user token's policy names a group that is for account tokens only."},
 	{Code: InvalidVerifyRequest, Number: 20005, Status: 400, Text: "Invalid verification request",
@@ -247,6 +266,8 @@ var states = []Entry{
 		When: "A rebuild or a check was asked for while one is under way; GET /v1/upkeep shows it."},
 	{Code: NotEmpty, Number: 20013, Status: 400, Text: "The object is still in use",
 		When: "The removal of a thing on which others depend."},
+	{Code: LastAdministrator, Number: 20025, Status: 400, Text: "The account needs a Super Administrator",
+		When: "The only Super Administrator of an account would lose the role or leave; only an operator may do that."},
 }
 
 var outages = []Entry{

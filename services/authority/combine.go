@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
 	"watchword.dev/events/fault"
 	"watchword.dev/services/internal/command"
 )
@@ -358,18 +359,36 @@ func (p *Pen) add(b *batch, it *item, out outcome) {
 func (p *Pen) result(v *view, out outcome, seq, number uint64) command.Result {
 	res := command.Result{Seq: seq, Number: number, Redelivered: out.redelivered}
 	if !out.token.IsZero() {
-		if t, ok := v.token(out.token); ok {
-			copied := *t
-			res.Token, res.Seq = &copied, max(res.Seq, t.Seq)
-		}
+		res.Token = shown(&res, v.token, out.token, func(t *aggregate.Token) uint64 { return t.Seq })
 	}
 	if !out.enforcer.IsZero() {
-		if n, ok := v.enforcer(out.enforcer); ok {
-			copied := *n
-			res.Enforcer, res.Seq = &copied, max(res.Seq, n.Seq)
-		}
+		res.Enforcer = shown(&res, v.enforcer, out.enforcer, func(n *aggregate.Enforcer) uint64 { return n.Seq })
+	}
+	if !out.user.IsZero() {
+		res.User = shown(&res, v.user, out.user, func(u *aggregate.User) uint64 { return u.Seq })
+	}
+	if !out.account.IsZero() {
+		res.Account = shown(&res, v.account, out.account, func(a *aggregate.Account) uint64 { return a.Seq })
+	}
+	if !out.member.IsZero() {
+		res.Member = shown(&res, v.memberByID, out.member, func(m *aggregate.Member) uint64 { return m.Seq })
+	}
+	if out.resource != "" {
+		res.Resource = shown(&res, v.registration, out.resource, func(s *aggregate.Resource) uint64 { return s.Seq })
 	}
 	return res
+}
+
+// shown returns a copy of a row for the result, and moves the result's sequence
+// to where the row was written.
+func shown[K, V any](res *command.Result, get func(K) (*V, bool), key K, seq func(*V) uint64) *V {
+	row, ok := get(key)
+	if !ok {
+		return nil
+	}
+	copied := *row
+	res.Seq = max(res.Seq, seq(row))
+	return &copied
 }
 
 // settleAnswers brings the commit into the log and answers its commands.

@@ -2,7 +2,6 @@ package authority
 
 import (
 	"fmt"
-	"slices"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -45,9 +44,11 @@ type rules struct {
 // it asks for already.
 type outcome struct {
 	draft       events.Draft // Data is nil when nothing needs to change
-	token       token.ID     // whose state the result shows
-	enforcer    token.ID
 	redelivered bool
+
+	// Whose state the result shows.
+	token, enforcer, user, account, member token.ID
+	resource                               string // its key
 }
 
 // decide answers a command at the head with the one event that it causes, or
@@ -89,18 +90,50 @@ func (r *rules) decideAs(v *view, by *command.Caller, cmd command.Command, now t
 		return r.switchToken(v, p, c.Target, c.Reason, aggregate.Active, now)
 	case command.RevokeToken:
 		return r.revokeToken(v, p, &c, now)
-	case command.RegisterUser:
-		return r.registerUser(v, p, &c, now)
-	case command.IssueAPIKey:
-		return r.issueAPIKey(v, p, &c, now)
-	case command.CreateAccount:
-		return r.createAccount(v, p, &c, now)
-	case command.AddMember:
-		return r.addMember(v, p, &c, now)
 	case command.EnrollEnforcer:
 		return r.enrollEnforcer(v, p, &c, now)
 	case command.RetireEnforcer:
 		return r.retireEnforcer(v, p, &c, now)
+	}
+	return r.decideDirectory(v, p, cmd, now)
+}
+
+// decideDirectory answers the commands about users, accounts and what lies in
+// them.
+func (r *rules) decideDirectory(v *view, p *principal, cmd command.Command, now time.Time) (outcome, error) {
+	switch c := cmd.(type) {
+	case command.RegisterUser:
+		return r.registerUser(v, p, &c, now)
+	case command.UpdateUser:
+		return r.updateUser(v, p, &c, now)
+	case command.RemoveUser:
+		return r.removeUser(v, p, &c, now)
+	case command.IssueAPIKey:
+		return r.issueAPIKey(v, p, &c, now)
+	case command.RevokeAPIKey:
+		return r.revokeAPIKey(v, p, &c, now)
+	case command.CreateAccount:
+		return r.createAccount(v, p, &c, now)
+	case command.UpdateAccount:
+		return r.updateAccount(v, p, &c, now)
+	case command.RemoveAccount:
+		return r.removeAccount(v, p, &c, now)
+	case command.ChangePolicy:
+		return r.changePolicy(v, p, &c, now)
+	case command.AddMember:
+		return r.addMember(v, p, &c, now)
+	case command.ChangeMember:
+		return r.changeMember(v, p, &c, now)
+	case command.RemoveMember:
+		return r.removeMember(v, p, &c, now)
+	case command.RegisterResource:
+		return r.registerResource(v, p, &c, now)
+	case command.UpdateResource:
+		return r.updateResource(v, p, &c, now)
+	case command.MoveResource:
+		return r.moveResource(v, p, &c, now)
+	case command.RemoveResource:
+		return r.removeResource(v, p, &c, now)
 	}
 	return outcome{}, fault.Wrap(fault.Internal, fmt.Errorf("authority: no rule for %T", cmd))
 }
@@ -172,95 +205,6 @@ func checkSecret(v *view, d token.Digest) error {
 		return fault.Conflict
 	}
 	return nil
-}
-
-// registerUser makes a person known. The system alone does that so far.
-func (r *rules) registerUser(v *view, p *principal, c *command.RegisterUser, now time.Time) (outcome, error) {
-	if !p.system {
-		return outcome{}, fault.NotPermitted
-	}
-	if c.ID.IsZero() || c.EmailIndex == "" || len(c.EmailIndex) > textMax {
-		return outcome{}, fault.InvalidField
-	}
-	if u, ok := v.user(c.ID); ok {
-		if u.Status == aggregate.Active && u.EmailIndex == c.EmailIndex && u.Operator == c.Operator {
-			return outcome{}, nil
-		}
-		return outcome{}, fault.Conflict
-	}
-	if v.emailTaken(c.EmailIndex) {
-		return outcome{}, fault.Conflict
-	}
-	return outcome{draft: r.draft(p, "user", c.ID, token.ID{}, now, &events.UserRegistered{
-		Email: c.Email, EmailIndex: c.EmailIndex, Name: c.Name, Operator: c.Operator, Origin: p.caller.Origin,
-	})}, nil
-}
-
-// issueAPIKey gives a user a key or replaces it: the system for anybody, users
-// by their present key for themselves.
-func (r *rules) issueAPIKey(v *view, p *principal, c *command.IssueAPIKey, now time.Time) (outcome, error) {
-	if !p.system && (p.token != nil || p.user.ID != c.User) {
-		return outcome{}, fault.NotPermitted
-	}
-	u, ok := v.user(c.User)
-	if !ok || u.Status != aggregate.Active {
-		return outcome{}, fault.UserNotFound
-	}
-	if u.Key == c.Secret && !c.Secret.IsZero() {
-		return outcome{}, nil
-	}
-	if err := checkSecret(v, c.Secret); err != nil {
-		return outcome{}, err
-	}
-	var data events.Event = &events.APIKeyIssued{Secret: c.Secret, Origin: p.caller.Origin}
-	if !u.Key.IsZero() {
-		data = &events.APIKeyRolled{Secret: c.Secret, Origin: p.caller.Origin}
-	}
-	return outcome{draft: r.draft(p, "apikey", c.User, token.ID{}, now, data)}, nil
-}
-
-func (r *rules) createAccount(v *view, p *principal, c *command.CreateAccount, now time.Time) (outcome, error) {
-	if !p.system {
-		return outcome{}, fault.NotPermitted
-	}
-	if c.ID.IsZero() {
-		return outcome{}, fault.InvalidField
-	}
-	if err := checkName(c.Name); err != nil {
-		return outcome{}, err
-	}
-	if a, ok := v.account(c.ID); ok {
-		if a.Status == aggregate.Active && a.Name == c.Name {
-			return outcome{}, nil
-		}
-		return outcome{}, fault.Conflict
-	}
-	return outcome{draft: r.draft(p, "account", c.ID, c.ID, now, &events.AccountCreated{Name: c.Name, Origin: p.caller.Origin})}, nil
-}
-
-func (r *rules) addMember(v *view, p *principal, c *command.AddMember, now time.Time) (outcome, error) {
-	if !p.system {
-		return outcome{}, fault.NotPermitted
-	}
-	if c.ID.IsZero() || len(c.Roles) == 0 || len(c.Roles) > rolesMax ||
-		slices.ContainsFunc(c.Roles, func(s string) bool { return s == "" || len(s) > textMax || !cleanText(s) }) {
-		return outcome{}, fault.InvalidField
-	}
-	if !v.accountActive(c.Account) {
-		return outcome{}, fault.AccountNotFound
-	}
-	if u, ok := v.user(c.User); !ok || u.Status != aggregate.Active {
-		return outcome{}, fault.UserNotFound
-	}
-	if m, ok := v.member(c.Account, c.User); ok {
-		if m.ID == c.ID && slices.Equal(m.Roles, c.Roles) {
-			return outcome{}, nil
-		}
-		return outcome{}, fault.Conflict
-	}
-	return outcome{draft: r.draft(p, "member", c.ID, c.Account, now, &events.MemberAdded{
-		Account: c.Account, User: c.User, Roles: c.Roles, Origin: p.caller.Origin,
-	})}, nil
 }
 
 // operates says whether the principal runs the installation: the system, or an

@@ -204,8 +204,14 @@ func (v *view) enforcer(id token.ID) (*aggregate.Enforcer, bool) {
 
 // resource returns the present registration of the resource with this key.
 func (v *view) resource(key string) (*aggregate.Resource, bool) {
-	s, ok, _ := find(v, key, func(l *layer) *table[string, *aggregate.Resource] { return &l.resources }, ptr(v.past.Resource))
+	s, ok := v.registration(key)
 	return s, ok && s.Status == aggregate.Active
+}
+
+// registration is resource for those who also look at what has just ended.
+func (v *view) registration(key string) (*aggregate.Resource, bool) {
+	s, ok, _ := find(v, key, func(l *layer) *table[string, *aggregate.Resource] { return &l.resources }, ptr(v.past.Resource))
+	return s, ok
 }
 
 // published returns the catalogue that was published last; the zero value is
@@ -250,6 +256,50 @@ func (v *view) member(account, user token.ID) (*aggregate.Member, bool) {
 		return nil, false
 	}
 	return &m, ok && m.Status == aggregate.Active
+}
+
+// memberByID returns a membership, also one that has ended.
+func (v *view) memberByID(id token.ID) (*aggregate.Member, bool) {
+	m, ok, _ := find(v, id, func(l *layer) *table[token.ID, *aggregate.Member] { return &l.members }, ptr(v.past.Member))
+	return m, ok
+}
+
+// memberships returns the present memberships of a user, members those in an
+// account.
+func (v *view) memberships(user token.ID) []*aggregate.Member {
+	return v.membersWhere(v.past.Memberships, user, func(m *aggregate.Member) bool { return m.User == user })
+}
+
+func (v *view) members(account token.ID) []*aggregate.Member {
+	return v.membersWhere(v.past.Members, account, func(m *aggregate.Member) bool { return m.Account == account })
+}
+
+// membersWhere lists what the past knows, as the layers say it is now, and what
+// only the layers know. Their order means nothing.
+func (v *view) membersWhere(past func(token.ID) ([]aggregate.Member, error), of token.ID, meant func(*aggregate.Member) bool) (all []*aggregate.Member) {
+	known, err := past(of)
+	if err != nil {
+		v.fail(err)
+		return nil
+	}
+	seen := map[token.ID]bool{}
+	add := func(m *aggregate.Member) {
+		if !seen[m.ID] && m.Status == aggregate.Active {
+			all = append(all, m)
+		}
+		seen[m.ID] = true
+	}
+	for _, l := range v.layers {
+		for _, row := range l.members.rows {
+			if meant(row.value) {
+				add(row.value)
+			}
+		}
+	}
+	for i := range known {
+		add(&known[i])
+	}
+	return all
 }
 
 // credential returns what holds a secret.

@@ -17,18 +17,21 @@ type Past interface {
 	// Position is how far the rows have come.
 	Position() events.Position
 
-	// Token, User, Account and Enforcer also find what has ended.
+	// Token, User, Account, Member and Enforcer also find what has ended.
 	Token(id token.ID) (aggregate.Token, bool, error)
 	User(id token.ID) (aggregate.User, bool, error)
 	Account(id token.ID) (aggregate.Account, bool, error)
+	Member(id token.ID) (aggregate.Member, bool, error)
 	Enforcer(id token.ID) (aggregate.Enforcer, bool, error)
 
 	// UserByEmail finds the user who has this e-mail index now.
 	UserByEmail(index string) (aggregate.User, bool, error)
 	// MemberOf finds the present membership of a user in an account.
 	MemberOf(account, user token.ID) (aggregate.Member, bool, error)
-	// Memberships finds the present memberships of a user.
+	// Memberships finds the present memberships of a user, Members those in
+	// an account.
 	Memberships(user token.ID) ([]aggregate.Member, error)
+	Members(account token.ID) ([]aggregate.Member, error)
 	// Resource finds the registration of the resource with this key, unless
 	// it was removed.
 	Resource(key string) (aggregate.Resource, bool, error)

@@ -117,32 +117,49 @@ func (v *view) administers(user *aggregate.User, account token.ID) bool {
 	return ok && slices.Contains(m.Roles, SuperAdministrator) && v.accountActive(account)
 }
 
+// holds says whether the principal holds a permission in an account: members by
+// their roles, an account's token by what it is, and whoever comes by a token
+// only what that token's own grant allows on the account here and now. An
+// account that does not exist is held by nobody, like one of others.
+func (r *rules) holds(v *view, p *principal, permission string, account token.ID, now time.Time) bool {
+	switch {
+	case p.user != nil:
+		if !v.administers(p.user, account) {
+			return false
+		}
+	case p.token == nil || p.token.Owner != account || !v.accountActive(account):
+		return false
+	}
+	return r.tokenAllows(p, permission, typeAccount, account, now)
+}
+
+// tokenAllows says whether the principal's token, if they come by one, allows a
+// permission on a root.
+func (r *rules) tokenAllows(p *principal, permission, kind string, id token.ID, now time.Time) bool {
+	if p.token == nil {
+		return true
+	}
+	chain := []string{aggregate.ResourceKey(kind, id.String())}
+	_, _, ok := p.grant.Evaluate(r.catalogue, r.catalogue.Permission(permission), chain, p.caller.Address, now)
+	return ok
+}
+
 // mayManage says whether the principal may create and change tokens of this
 // owner. It is the one place where roles and permissions come together:
 //
-//   - a user, by their API key: their own tokens, and those of the accounts
-//     that they administer;
+//   - a user, by their API key: their own tokens, and those of the accounts in
+//     which they hold the permission;
 //   - a user's token: the same, as far as its own grant allows it;
 //   - an account's token: those of its account, as far as its grant allows it.
 //
 // An owner that does not exist is refused like one that belongs to others.
 func (r *rules) mayManage(v *view, p *principal, kind events.OwnerKind, owner token.ID, now time.Time) error {
-	permission, resource := permissionUserTokens, typeUser
 	allowed := false
 	switch kind {
 	case events.OwnedByUser:
-		allowed = p.user != nil && p.user.ID == owner
+		allowed = p.user != nil && p.user.ID == owner && r.tokenAllows(p, permissionUserTokens, typeUser, owner, now)
 	case events.OwnedByAccount:
-		permission, resource = permissionAccountTokens, typeAccount
-		if p.user != nil {
-			allowed = v.administers(p.user, owner)
-		} else {
-			allowed = p.token != nil && p.token.Owner == owner
-		}
-	}
-	if allowed && p.token != nil {
-		chain := []string{resource + "." + owner.String()}
-		_, _, allowed = p.grant.Evaluate(r.catalogue, r.catalogue.Permission(permission), chain, p.caller.Address, now)
+		allowed = r.holds(v, p, permissionAccountTokens, owner, now)
 	}
 	if !allowed {
 		return fault.NotPermitted

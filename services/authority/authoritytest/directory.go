@@ -305,17 +305,29 @@ func (d *Directory) MemberOf(account, user token.ID) (aggregate.Member, bool, er
 	return aggregate.Member{}, false, nil
 }
 
+// Member implements authority.Past.
+func (d *Directory) Member(id token.ID) (aggregate.Member, bool, error) { return get(d, d.members, id) }
+
 // Memberships implements authority.Past.
-func (d *Directory) Memberships(user token.ID) (all []aggregate.Member, _ error) {
+func (d *Directory) Memberships(user token.ID) ([]aggregate.Member, error) {
+	return d.membersWhere(func(m *aggregate.Member) bool { return m.User == user }), nil
+}
+
+// Members implements authority.Past.
+func (d *Directory) Members(account token.ID) ([]aggregate.Member, error) {
+	return d.membersWhere(func(m *aggregate.Member) bool { return m.Account == account }), nil
+}
+
+func (d *Directory) membersWhere(meant func(*aggregate.Member) bool) (all []aggregate.Member) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, m := range d.members {
-		if m.User == user && m.Status == aggregate.Active {
+		if m.Status == aggregate.Active && meant(&m) {
 			all = append(all, m)
 		}
 	}
-	slices.SortFunc(all, func(a, b aggregate.Member) int { return bytes.Compare(a.Account[:], b.Account[:]) })
-	return all, nil
+	slices.SortFunc(all, func(a, b aggregate.Member) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return all
 }
 
 // Resource implements authority.Past.

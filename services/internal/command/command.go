@@ -170,8 +170,12 @@ type Result struct {
 	Number uint64 `json:"number"`
 	// Token is the state after the command, for commands about tokens.
 	Token *aggregate.Token `json:"token,omitzero"`
-	// Enforcer likewise.
+	// Enforcer, User, Account, Member and Resource likewise.
 	Enforcer *aggregate.Enforcer `json:"enforcer,omitzero"`
+	User     *aggregate.User     `json:"user,omitzero"`
+	Account  *aggregate.Account  `json:"account,omitzero"`
+	Member   *aggregate.Member   `json:"member,omitzero"`
+	Resource *aggregate.Resource `json:"resource,omitzero"`
 	// Redelivered says that a repeat was recognised: the secret belongs to
 	// the token that the first request made.
 	Redelivered bool `json:"redelivered,omitzero"`
@@ -195,6 +199,9 @@ var decoders = index(
 	decoder[CreateToken](), decoder[UpdateToken](), decoder[RollToken](), decoder[DisableToken](),
 	decoder[EnableToken](), decoder[RevokeToken](), decoder[RegisterUser](), decoder[IssueAPIKey](),
 	decoder[CreateAccount](), decoder[AddMember](), decoder[EnrollEnforcer](), decoder[RetireEnforcer](),
+	decoder[UpdateUser](), decoder[RemoveUser](), decoder[RevokeAPIKey](), decoder[UpdateAccount](),
+	decoder[RemoveAccount](), decoder[ChangePolicy](), decoder[ChangeMember](), decoder[RemoveMember](),
+	decoder[RegisterResource](), decoder[UpdateResource](), decoder[MoveResource](), decoder[RemoveResource](),
 )
 
 type decodeFunc struct {

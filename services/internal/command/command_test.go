@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
 	"watchword.dev/events/token"
 )
 
@@ -61,6 +62,20 @@ var every = []Command{
 	AddMember{ID: idA, Account: idB, User: idA, Roles: []string{"x", "y"}},
 	EnrollEnforcer{ID: idA, Name: "e", Region: "eu", Secret: secret, CeilingSeconds: 7},
 	RetireEnforcer{ID: idA, Reason: "r"},
+	UpdateUser{ID: idA, Email: &sealed, EmailIndex: "i", Name: &sealed, NoName: true},
+	RemoveUser{ID: idA, Reason: "r"},
+	RevokeAPIKey{User: idA, Reason: "r"},
+	UpdateAccount{ID: idA, Name: "a"},
+	RemoveAccount{ID: idA, Reason: "r"},
+	ChangePolicy{Account: idA, Policy: aggregate.Policy{
+		LifetimeSecondsMax: 1, ExpiryRequired: true, AddressRequired: true, TokensMax: 2, KeysEnd: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+	}},
+	ChangeMember{ID: idA, Account: idB, Roles: []string{"x"}},
+	RemoveMember{ID: idA, Account: idB},
+	RegisterResource{Type: "t", Resource: "r", Name: "n", Parent: "p.1"},
+	UpdateResource{Type: "t", Resource: "r", Name: "n"},
+	MoveResource{Type: "t", Resource: "r", Parent: "p.1"},
+	RemoveResource{Type: "t", Resource: "r", Reason: "x"},
 }
 
 // TestEveryCommandTravels encodes and decodes each command, down to the bytes
