@@ -75,16 +75,16 @@ const (
 	BatchTooLarge          Code = "batch_too_large"
 
 	// What the state of things forbids.
-	TokenRevoked   Code = "token_revoked"
-	AlreadyRevoked Code = "already_revoked"
-	TokenDisabled  Code = "token_disabled"
-	TokenExpired   Code = "token_expired"
-	GraceRunning   Code = "grace_running"
-	QuotaReached   Code = "quota_reached"
-	Conflict       Code = "conflict"
-	RepeatMismatch Code = "repeat_mismatch"
-	UpkeepRunning  Code = "upkeep_running"
-	NotEmpty       Code = "not_empty"
+	TokenRevoked      Code = "token_revoked"
+	AlreadyRevoked    Code = "already_revoked"
+	TokenDisabled     Code = "token_disabled"
+	TokenExpired      Code = "token_expired"
+	GraceRunning      Code = "grace_running"
+	QuotaReached      Code = "quota_reached"
+	Conflict          Code = "conflict"
+	RepeatMismatch    Code = "repeat_mismatch"
+	UpkeepRunning     Code = "upkeep_running"
+	NotEmpty          Code = "not_empty"
 	LastAdministrator Code = "last_administrator"
 
 	// What the service cannot do now.
@@ -235,7 +235,7 @@ var contents = []Entry{
 		When: "A policy names a permission group and no resource of the group's scope; the detail names the group."},
 	{Code: GroupNotHeld, Number: 1001, Status: 400, Text: textCommon,
 		When: "The caller would grant what the caller does not hold; the detail names the group."},
-	{Code: RoleNotHeld, Number: 20024, Status: 400, Text: "The role gives more than the caller holds",
+	{Code: RoleNotHeld, Number: 20026, Status: 400, Text: "The role gives more than the caller holds",
 		When: "The caller would give a role, or take one away, that holds what the caller does not hold in the account."},
 	{Code: GroupNotForUserTokens, Number: 1001, Status: 400, Text: "User tokens cannot reference roles with granular resource scopes",
 		When: "A user token's policy names a group that is for account tokens only."},
@@ -266,7 +266,7 @@ var states = []Entry{
 		When: "A rebuild or a check was asked for while one is under way; GET /v1/upkeep shows it."},
 	{Code: NotEmpty, Number: 20013, Status: 400, Text: "The object is still in use",
 		When: "The removal of a thing on which others depend."},
-	{Code: LastAdministrator, Number: 20025, Status: 400, Text: "The account needs a Super Administrator",
+	{Code: LastAdministrator, Number: 20027, Status: 400, Text: "The account needs a Super Administrator",
 		When: "The only Super Administrator of an account would lose the role or leave; only an operator may do that."},
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"watchword.dev/events"
 	"watchword.dev/events/aggregate"
+	"watchword.dev/events/catalogue"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
 	"watchword.dev/services/authority"
@@ -196,6 +197,9 @@ var directoryDecisions = []struct {
 	{"a member without roles", func(s *story) string {
 		return s.do(s.me(), command.AddMember{ID: s.NewID(), Account: s.Account, User: s.Stranger})
 	}, "invalid_roles"},
+	{"a role that is not there", func(s *story) string {
+		return s.do(s.me(), command.AddMember{ID: s.NewID(), Account: s.Account, User: s.Stranger, Roles: []string{"Emperor"}})
+	}, "invalid_roles"},
 	{"a role twice", func(s *story) string {
 		return s.do(s.me(), command.AddMember{ID: s.NewID(), Account: s.Account, User: s.Stranger, Roles: []string{admin[0], admin[0]}})
 	}, "invalid_roles"},
@@ -355,7 +359,7 @@ func (s *story) move(by command.Caller) string {
 	return s.do(by, command.MoveResource{Type: zoneType, Resource: "z1", Parent: accountKey(s.ForeignAccount)})
 }
 
-const readOnly = "Administrator Read Only"
+const readOnly = catalogue.AdministratorReadOnly
 
 func TestDecideDirectory(t *testing.T) {
 	for _, c := range directoryDecisions {

@@ -6,6 +6,7 @@ import (
 
 	"watchword.dev/events"
 	"watchword.dev/events/aggregate"
+	"watchword.dev/events/catalogue"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
 	"watchword.dev/services/internal/command"
@@ -22,12 +23,12 @@ func (r *rules) mayAdminister(v *view, p *principal, account token.ID, now time.
 }
 
 // checkRoles says whether a membership can have these roles.
-func checkRoles(roles []string) error {
+func (r *rules) checkRoles(roles []string) error {
 	if len(roles) == 0 || len(roles) > rolesMax {
 		return fault.New(fault.InvalidRoles).WithPointer("/roles").WithDetail("1 to %d roles", rolesMax)
 	}
 	for i, s := range roles {
-		if s == "" || len(s) > textMax || !cleanText(s) || slices.Contains(roles[:i], s) {
+		if _, known := r.catalogue.RoleNumber(s); !known || slices.Contains(roles[:i], s) {
 			return fault.New(fault.InvalidRoles).WithPointer(fault.Pointer("/roles").Index(i))
 		}
 	}
@@ -52,9 +53,32 @@ func (r *rules) mayGiveRoles(v *view, p *principal, account token.ID, roles []st
 }
 
 // rolesHold says whether the roles of one member hold all that another role
-// does.
+// does, now and in catalogues to come. A role that this catalogue has dropped
+// holds nothing.
 func (r *rules) rolesHold(roles []string, role string) bool {
-	return slices.Contains(roles, SuperAdministrator) || slices.Contains(roles, role)
+	if slices.Contains(roles, role) {
+		return true
+	}
+	var mine []catalogue.RoleNumber
+	most := ""
+	for _, name := range roles {
+		n, ok := r.catalogue.RoleNumber(name)
+		if !ok {
+			continue
+		}
+		mine = append(mine, n)
+		if has, _ := r.catalogue.RoleAt(n); has.All == catalogue.AllEverything || most == "" {
+			most = has.All
+		}
+	}
+	n, ok := r.catalogue.RoleNumber(role)
+	if !ok {
+		return true
+	}
+	if wants, _ := r.catalogue.RoleAt(n); wants.All != "" && wants.All != most && most != catalogue.AllEverything {
+		return false
+	}
+	return r.catalogue.RoleWithin(n, mine)
 }
 
 // lastAdministrator says whether nobody else is a Super Administrator of the
@@ -76,7 +100,7 @@ func (r *rules) addMember(v *view, p *principal, c *command.AddMember, now time.
 	if c.ID.IsZero() {
 		return outcome{}, fault.InvalidField
 	}
-	if err := checkRoles(c.Roles); err != nil {
+	if err := r.checkRoles(c.Roles); err != nil {
 		return outcome{}, err
 	}
 	if err := r.mayGiveRoles(v, p, c.Account, c.Roles); err != nil {
@@ -121,7 +145,7 @@ func (r *rules) changeMember(v *view, p *principal, c *command.ChangeMember, now
 	if err != nil {
 		return outcome{}, err
 	}
-	if err := checkRoles(c.Roles); err != nil {
+	if err := r.checkRoles(c.Roles); err != nil {
 		return outcome{}, err
 	}
 	if slices.Equal(m.Roles, c.Roles) {

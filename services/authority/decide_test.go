@@ -538,7 +538,7 @@ var decisions = []struct {
 		return s.do(command.Caller{System: true}, command.RegisterUser{ID: s.NewID(), EmailIndex: authoritytest.EmailOf(s.Operator)})
 	}, "conflict"},
 	{"a membership twice", func(s *story) string {
-		return s.do(command.Caller{System: true}, command.AddMember{ID: s.NewID(), Account: s.Account, User: s.Operator, Roles: []string{"x"}})
+		return s.do(command.Caller{System: true}, command.AddMember{ID: s.NewID(), Account: s.Account, User: s.Operator, Roles: []string{authority.SuperAdministrator}})
 	}, "conflict"},
 
 	// A lost answer.

@@ -14,7 +14,7 @@ import (
 
 // SuperAdministrator is the role whose members may do everything in their
 // account.
-const SuperAdministrator = "Super Administrator"
+const SuperAdministrator = catalogue.SuperAdministrator
 
 // The permissions and the resource types of the management API itself. They
 // are those of the permission groups "API Tokens Write" and "Account API
@@ -117,6 +117,25 @@ func (v *view) administers(user *aggregate.User, account token.ID) bool {
 	return ok && slices.Contains(m.Roles, SuperAdministrator) && v.accountActive(account)
 }
 
+// roleHolds says whether the user holds a permission in the account by a role of
+// their present membership.
+func (r *rules) roleHolds(v *view, user *aggregate.User, account token.ID, permission catalogue.PermissionRef) bool {
+	return r.anyRole(v, user, account, func(n catalogue.RoleNumber) bool { return r.catalogue.RoleHolds(n, permission) })
+}
+
+// anyRole says whether the user has a role in the account that is meant. Who or
+// what has ended has none.
+func (r *rules) anyRole(v *view, user *aggregate.User, account token.ID, meant func(catalogue.RoleNumber) bool) bool {
+	m, ok := v.member(account, user.ID)
+	if !ok || user.Status != aggregate.Active || !v.accountActive(account) {
+		return false
+	}
+	return slices.ContainsFunc(m.Roles, func(name string) bool {
+		n, ok := r.catalogue.RoleNumber(name)
+		return ok && meant(n)
+	})
+}
+
 // holds says whether the principal holds a permission in an account: members by
 // their roles, an account's token by what it is, and whoever comes by a token
 // only what that token's own grant allows on the account here and now. An
@@ -124,7 +143,7 @@ func (v *view) administers(user *aggregate.User, account token.ID) bool {
 func (r *rules) holds(v *view, p *principal, permission string, account token.ID, now time.Time) bool {
 	switch {
 	case p.user != nil:
-		if !v.administers(p.user, account) {
+		if !r.roleHolds(v, p.user, account, r.catalogue.Permission(permission)) {
 			return false
 		}
 	case p.token == nil || p.token.Owner != account || !v.accountActive(account):

@@ -35,6 +35,12 @@ func (l liveDirectory) MemberOf(account, user token.ID) (aggregate.Member, bool,
 	return l.get().MemberOf(account, user)
 }
 
+func (l liveDirectory) Member(id token.ID) (aggregate.Member, bool, error) { return l.get().Member(id) }
+
+func (l liveDirectory) Members(account token.ID) ([]aggregate.Member, error) {
+	return l.get().Members(account)
+}
+
 func (l liveDirectory) Memberships(user token.ID) ([]aggregate.Member, error) {
 	return l.get().Memberships(user)
 }
