@@ -73,6 +73,7 @@ const (
 	GroupNotForUserTokens  Code = "group_not_for_user_tokens"
 	InvalidVerifyRequest   Code = "invalid_verify_request"
 	BatchTooLarge          Code = "batch_too_large"
+	InvalidCatalogue       Code = "invalid_catalogue"
 
 	// What the state of things forbids.
 	TokenRevoked      Code = "token_revoked"
@@ -86,6 +87,7 @@ const (
 	UpkeepRunning     Code = "upkeep_running"
 	NotEmpty          Code = "not_empty"
 	LastAdministrator Code = "last_administrator"
+	CatalogueInUse    Code = "catalogue_in_use"
 
 	// What the service cannot do now.
 	RateLimited    Code = "rate_limited"
@@ -243,6 +245,8 @@ var contents = []Entry{
 		When: "The secret, permission, resource chain or address of a verification has no valid form."},
 	{Code: BatchTooLarge, Number: 20006, Status: 400, Text: "Too many requests in one batch",
 		When: "A batch holds more verifications than the limit."},
+	{Code: InvalidCatalogue, Number: 20030, Status: 400, Text: "Invalid catalogue",
+		When: "A catalogue with a mistake, which the detail tells; nothing is published."},
 }
 
 var states = []Entry{
@@ -268,6 +272,8 @@ var states = []Entry{
 		When: "The removal of a thing on which others depend."},
 	{Code: LastAdministrator, Number: 20027, Status: 400, Text: "The account needs a Super Administrator",
 		When: "The only Super Administrator of an account would lose the role or leave; only an operator may do that."},
+	{Code: CatalogueInUse, Number: 20031, Status: 400, Text: "The catalogue drops what is in use",
+		When: "Tokens or members use what a catalogue would drop; ?dry_run=true lists them, and ?force=true publishes it all the same."},
 }
 
 var outages = []Entry{

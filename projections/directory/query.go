@@ -1,8 +1,10 @@
 package directory
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -18,6 +20,8 @@ type queries struct {
 	// open returns where to read and what to call afterwards. A query that
 	// reads more than one row says so and reads all of them at one sequence.
 	open func(more bool) (pebble.Reader, func() error, error)
+	// catalogue is the published one that was asked for last.
+	catalogue atomic.Pointer[aggregate.Catalogue]
 }
 
 // one answers a query of one row.
@@ -145,14 +149,43 @@ func (q *queries) Resource(key string) (aggregate.Resource, bool, error) {
 }
 
 // Catalogue returns the catalogue that was published last; false when the
-// built-in one holds.
-func (q *queries) Catalogue() (aggregate.Catalogue, bool, error) {
+// built-in one holds. Its document must not be changed.
+//
+// Everybody asks for it all the time and it is large, so the last answer is
+// kept: the row of a version never changes.
+func (q *queries) Catalogue() (c aggregate.Catalogue, ok bool, err error) {
 	r, done, err := q.open(false)
 	if err != nil {
-		return aggregate.Catalogue{}, false, err
+		return c, false, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	return lastCatalogue(r)
+	version, err := lastVersion(r)
+	if version == 0 || err != nil {
+		return c, false, err
+	}
+	if kept := q.catalogue.Load(); kept != nil && kept.Version == version {
+		return *kept, true, nil
+	}
+	c, err = must(r, catalogueKey(version), decode[aggregate.Catalogue])
+	if err == nil {
+		kept := c
+		q.catalogue.Store(&kept)
+	}
+	return c, err == nil, err
+}
+
+// lastVersion returns the version of the catalogue that was published last; 0
+// when the built-in one holds.
+func lastVersion(r pebble.Reader) (version uint32, err error) {
+	it, err := scan(r, []byte{tableCatalogue})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	if !it.Last() {
+		return 0, readError(it.Error())
+	}
+	return binary.BigEndian.Uint32(it.Key()[1:]), nil
 }
 
 func lastCatalogue(r pebble.Reader) (c aggregate.Catalogue, ok bool, err error) {

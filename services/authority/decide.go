@@ -29,12 +29,15 @@ const (
 )
 
 // rules are what decisions rest on beside the state: they never change while
-// the pen lives.
+// the pen lives, but for the catalogue.
 type rules struct {
-	catalogue *catalogue.Catalogue
-	limits    token.Limits
-	graceMax  time.Duration
-	source    string // of the events
+	// catalogue is that of the view of the decision under way.
+	catalogue  *catalogue.Catalogue
+	catalogues *aggregate.Catalogues
+
+	limits   token.Limits
+	graceMax time.Duration
+	source   string // of the events
 	// newID names events and policies. It is the only thing in a decision
 	// that two tries do not share.
 	newID func() token.ID
@@ -56,6 +59,10 @@ type outcome struct {
 // nothing.
 func (r *rules) decide(v *view, by *command.Caller, cmd command.Command, now time.Time) (outcome, error) {
 	v.err = nil
+	var err error
+	if r.catalogue, err = r.catalogues.Of(v.published()); err != nil {
+		return outcome{}, fault.Wrap(fault.Internal, err)
+	}
 	out, err := r.decideAs(v, by, cmd, now)
 	if v.err != nil {
 		// A row could not be read: whatever was decided without it is void.
@@ -94,6 +101,8 @@ func (r *rules) decideAs(v *view, by *command.Caller, cmd command.Command, now t
 		return r.enrollEnforcer(v, p, &c, now)
 	case command.RetireEnforcer:
 		return r.retireEnforcer(v, p, &c, now)
+	case command.PublishCatalogue:
+		return r.publishCatalogue(v, p, &c, now)
 	}
 	return r.decideDirectory(v, p, cmd, now)
 }

@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"watchword.dev/events"
-	"watchword.dev/events/catalogue"
+	"watchword.dev/events/aggregate"
 	"watchword.dev/events/token"
 	"watchword.dev/services/internal/command"
 )
@@ -18,7 +18,7 @@ type Decided struct {
 
 // Decide is decide on nothing but the past.
 func Decide(past Past, by command.Caller, cmd command.Command, now time.Time, newID func() token.ID) (Decided, error) {
-	r := rules{catalogue: catalogue.Cloudflare(), limits: token.DefaultLimits, graceMax: GraceMax, source: "watchword/test", newID: newID}
+	r := rules{catalogues: &aggregate.Catalogues{}, limits: token.DefaultLimits, graceMax: GraceMax, source: "watchword/test", newID: newID}
 	out, err := r.decide(&view{layers: []*layer{{}}, past: past}, &by, cmd, now)
 	return Decided{out.draft, out.token, out.redelivered}, err
 }

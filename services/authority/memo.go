@@ -24,6 +24,7 @@ type memo struct {
 	accounts    map[token.ID]found[aggregate.Account]
 	members     map[[2]token.ID]found[aggregate.Member]
 	credentials map[token.Digest]found[aggregate.Credential]
+	catalogue   map[struct{}]found[aggregate.Catalogue]
 }
 
 // found is the answer to a look-up.
@@ -40,6 +41,7 @@ func newMemo(past Past) *memo {
 		accounts:    map[token.ID]found[aggregate.Account]{},
 		members:     map[[2]token.ID]found[aggregate.Member]{},
 		credentials: map[token.Digest]found[aggregate.Credential]{},
+		catalogue:   map[struct{}]found[aggregate.Catalogue]{},
 	}
 }
 
@@ -74,6 +76,7 @@ func (m *memo) clear() {
 	clear(m.accounts)
 	clear(m.members)
 	clear(m.credentials)
+	clear(m.catalogue)
 }
 
 // Token implements Past, and so do the others.
@@ -97,6 +100,10 @@ func (m *memo) MemberOf(account, user token.ID) (aggregate.Member, bool, error) 
 
 func (m *memo) Credential(d token.Digest) (aggregate.Credential, bool, error) {
 	return recall(m.credentials, d, m.Past.Credential)
+}
+
+func (m *memo) Catalogue() (aggregate.Catalogue, bool, error) {
+	return recall(m.catalogue, struct{}{}, func(struct{}) (aggregate.Catalogue, bool, error) { return m.Past.Catalogue() })
 }
 
 // recall answers from what is known, or asks and keeps the answer. An error is

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
 	"watchword.dev/events/catalogue"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
@@ -38,9 +39,10 @@ type Config struct {
 	// holds the lock of the only store. Such a pen waits for no silence.
 	Sole bool
 
-	Catalogue *catalogue.Catalogue // default: catalogue.Cloudflare()
-	Limits    token.Limits         // default: token.DefaultLimits
-	GraceMax  time.Duration        // default: GraceMax
+	// Catalogue holds until one is published; default: catalogue.Cloudflare().
+	Catalogue *catalogue.Catalogue
+	Limits    token.Limits  // default: token.DefaultLimits
+	GraceMax  time.Duration // default: GraceMax
 
 	// CommitEvents and CommitBytes bound a commit; the defaults are 256 and
 	// 512 KiB. One event that is larger goes alone.
@@ -178,7 +180,7 @@ func New(cfg Config) (*Pen, error) {
 		memo: newMemo(cfg.Past), cfg: cfg, node: cfg.Node + "/" + hex.EncodeToString(unique[:]), mode: Standby, changed: make(chan struct{}),
 		nib: make(nib, 1), lost: make(chan error, 1), opened: make(chan struct{}, 1),
 		rules: rules{
-			catalogue: cfg.Catalogue, limits: cfg.Limits, graceMax: cfg.GraceMax,
+			catalogues: &aggregate.Catalogues{Builtin: cfg.Catalogue}, limits: cfg.Limits, graceMax: cfg.GraceMax,
 			source: "watchword/" + cfg.Installation.String(),
 			newID:  token.NewGenerator(cfg.Now).New,
 		},

@@ -149,6 +149,17 @@ type RetireEnforcer struct {
 	Reason string   `json:"reason,omitzero"`
 }
 
+// PublishCatalogue replaces the catalogue. Its ID is that of the publication: a
+// second one with the same id changes nothing.
+type PublishCatalogue struct {
+	ID token.ID `json:"id"`
+	// After is the version that it was made for, which must be the present
+	// one: who would be affected was found out for that.
+	After    uint32         `json:"after"`
+	Document jsontext.Value `json:"document"` // a catalogue.Document
+	Forced   bool           `json:"forced,omitzero"`
+}
+
 // The verbs.
 func (CreateToken) Verb() string    { return "token.create" }
 func (UpdateToken) Verb() string    { return "token.update" }
@@ -162,6 +173,8 @@ func (CreateAccount) Verb() string  { return "account.create" }
 func (AddMember) Verb() string      { return "member.add" }
 func (EnrollEnforcer) Verb() string { return "enforcer.enroll" }
 func (RetireEnforcer) Verb() string { return "enforcer.retire" }
+
+func (PublishCatalogue) Verb() string { return "catalogue.publish" }
 
 // Result is what an accepted command led to. Seq is the sequence of its
 // commit: whoever reads at or after it sees the change.
@@ -202,6 +215,7 @@ var decoders = index(
 	decoder[UpdateUser](), decoder[RemoveUser](), decoder[RevokeAPIKey](), decoder[UpdateAccount](),
 	decoder[RemoveAccount](), decoder[ChangePolicy](), decoder[ChangeMember](), decoder[RemoveMember](),
 	decoder[RegisterResource](), decoder[UpdateResource](), decoder[MoveResource](), decoder[RemoveResource](),
+	decoder[PublishCatalogue](),
 )
 
 type decodeFunc struct {

@@ -76,6 +76,7 @@ var every = []Command{
 	UpdateResource{Type: "t", Resource: "r", Name: "n"},
 	MoveResource{Type: "t", Resource: "r", Parent: "p.1"},
 	RemoveResource{Type: "t", Resource: "r", Reason: "x"},
+	PublishCatalogue{ID: idA, After: 3, Document: jsontext.Value(`{"name":"x"}`), Forced: true},
 }
 
 // TestEveryCommandTravels encodes and decodes each command, down to the bytes
