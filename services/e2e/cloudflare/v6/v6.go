@@ -78,28 +78,8 @@ func userTokens() cloudflare.Kind {
 	}
 	return cloudflare.Kind{
 		Name: "user", Prefix: "wwu_",
-		Rolls: []func(context.Context, cloudflare.As, string) (string, error){roll(map[string]any{}), roll(nil)},
-		Create: func(ctx context.Context, as cloudflare.As, w cloudflare.Wish) (cloudflare.Token, error) {
-			var p user.TokenNewParams
-			fill(w, &p.Name, &p.Policies, &p.NotBefore, &p.ExpiresOn)
-			if c := w.Condition; c != nil {
-				var ip user.TokenNewParamsConditionRequestIP
-				cloudflare.Give(&ip.In, c.In)
-				cloudflare.Give(&ip.NotIn, c.NotIn)
-				var cond user.TokenNewParamsCondition
-				cloudflare.Set(&cond.RequestIP, ip)
-				cloudflare.Set(&p.Condition, cond)
-			}
-			r, err := s.New(ctx, p, options(as)...)
-			if err != nil {
-				return cloudflare.Token{}, err
-			}
-			return cloudflare.Token{
-				ID: r.ID, Name: r.Name, Status: string(r.Status), Secret: string(r.Value), Issued: r.IssuedOn, Modified: r.ModifiedOn,
-				NotBefore: r.NotBefore, Expires: r.ExpiresOn, Policies: policies(r.Policies),
-				Condition: condition(r.Condition.RequestIP.In, r.Condition.RequestIP.NotIn),
-			}, nil
-		},
+		Rolls:  []func(context.Context, cloudflare.As, string) (string, error){roll(map[string]any{}), roll(nil)},
+		Create: createUser(s),
 		Get: func(ctx context.Context, as cloudflare.As, id string) (cloudflare.Token, error) {
 			return answer(s.Get(ctx, id, options(as)...))
 		},
@@ -140,6 +120,31 @@ func userTokens() cloudflare.Kind {
 	}
 }
 
+// createUser makes tokens of the user.
+func createUser(s *user.TokenService) func(context.Context, cloudflare.As, cloudflare.Wish) (cloudflare.Token, error) {
+	return func(ctx context.Context, as cloudflare.As, w cloudflare.Wish) (cloudflare.Token, error) {
+		var p user.TokenNewParams
+		fill(w, &p.Name, &p.Policies, &p.NotBefore, &p.ExpiresOn)
+		if c := w.Condition; c != nil {
+			var ip user.TokenNewParamsConditionRequestIP
+			cloudflare.Give(&ip.In, c.In)
+			cloudflare.Give(&ip.NotIn, c.NotIn)
+			var cond user.TokenNewParamsCondition
+			cloudflare.Set(&cond.RequestIP, ip)
+			cloudflare.Set(&p.Condition, cond)
+		}
+		r, err := s.New(ctx, p, options(as)...)
+		if err != nil {
+			return cloudflare.Token{}, err
+		}
+		return cloudflare.Token{
+			ID: r.ID, Name: r.Name, Status: string(r.Status), Secret: string(r.Value), Issued: r.IssuedOn, Modified: r.ModifiedOn,
+			NotBefore: r.NotBefore, Expires: r.ExpiresOn, Policies: policies(r.Policies),
+			Condition: condition(r.Condition.RequestIP.In, r.Condition.RequestIP.NotIn),
+		}, nil
+	}
+}
+
 func accountTokens() cloudflare.Kind {
 	s := accounts.NewTokenService()
 	roll := func(body any) func(context.Context, cloudflare.As, string) (string, error) {
@@ -151,29 +156,8 @@ func accountTokens() cloudflare.Kind {
 	}
 	return cloudflare.Kind{
 		Name: "account", Prefix: "wwa_",
-		Rolls: []func(context.Context, cloudflare.As, string) (string, error){roll(map[string]any{}), roll(nil)},
-		Create: func(ctx context.Context, as cloudflare.As, w cloudflare.Wish) (cloudflare.Token, error) {
-			var p accounts.TokenNewParams
-			cloudflare.Set(&p.AccountID, as.AccountID)
-			fill(w, &p.Name, &p.Policies, &p.NotBefore, &p.ExpiresOn)
-			if c := w.Condition; c != nil {
-				var ip accounts.TokenNewParamsConditionRequestIP
-				cloudflare.Give(&ip.In, c.In)
-				cloudflare.Give(&ip.NotIn, c.NotIn)
-				var cond accounts.TokenNewParamsCondition
-				cloudflare.Set(&cond.RequestIP, ip)
-				cloudflare.Set(&p.Condition, cond)
-			}
-			r, err := s.New(ctx, p, options(as)...)
-			if err != nil {
-				return cloudflare.Token{}, err
-			}
-			return cloudflare.Token{
-				ID: r.ID, Name: r.Name, Status: string(r.Status), Secret: string(r.Value), Issued: r.IssuedOn, Modified: r.ModifiedOn,
-				NotBefore: r.NotBefore, Expires: r.ExpiresOn, Policies: policies(r.Policies),
-				Condition: condition(r.Condition.RequestIP.In, r.Condition.RequestIP.NotIn),
-			}, nil
-		},
+		Rolls:  []func(context.Context, cloudflare.As, string) (string, error){roll(map[string]any{}), roll(nil)},
+		Create: createAccount(s),
 		Get: func(ctx context.Context, as cloudflare.As, id string) (cloudflare.Token, error) {
 			var p accounts.TokenGetParams
 			cloudflare.Set(&p.AccountID, as.AccountID)
@@ -221,6 +205,32 @@ func accountTokens() cloudflare.Kind {
 				return cloudflare.Group{ID: g.ID, Name: g.Name, Scopes: texts(g.Scopes)}
 			})
 		},
+	}
+}
+
+// createAccount makes tokens of an account.
+func createAccount(s *accounts.TokenService) func(context.Context, cloudflare.As, cloudflare.Wish) (cloudflare.Token, error) {
+	return func(ctx context.Context, as cloudflare.As, w cloudflare.Wish) (cloudflare.Token, error) {
+		var p accounts.TokenNewParams
+		cloudflare.Set(&p.AccountID, as.AccountID)
+		fill(w, &p.Name, &p.Policies, &p.NotBefore, &p.ExpiresOn)
+		if c := w.Condition; c != nil {
+			var ip accounts.TokenNewParamsConditionRequestIP
+			cloudflare.Give(&ip.In, c.In)
+			cloudflare.Give(&ip.NotIn, c.NotIn)
+			var cond accounts.TokenNewParamsCondition
+			cloudflare.Set(&cond.RequestIP, ip)
+			cloudflare.Set(&p.Condition, cond)
+		}
+		r, err := s.New(ctx, p, options(as)...)
+		if err != nil {
+			return cloudflare.Token{}, err
+		}
+		return cloudflare.Token{
+			ID: r.ID, Name: r.Name, Status: string(r.Status), Secret: string(r.Value), Issued: r.IssuedOn, Modified: r.ModifiedOn,
+			NotBefore: r.NotBefore, Expires: r.ExpiresOn, Policies: policies(r.Policies),
+			Condition: condition(r.Condition.RequestIP.In, r.Condition.RequestIP.NotIn),
+		}, nil
 	}
 }
 
