@@ -47,6 +47,7 @@ func Build(ctx context.Context, dir string) (string, error) {
 type Server struct {
 	Data  string
 	Admin Admin
+	URL   string // its own, once it is ready; a further node's Admin has the first one's
 
 	cmd   *exec.Cmd
 	log   tail
@@ -127,6 +128,7 @@ func (s *Server) Ready(ctx context.Context) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+	s.URL = url
 	b, err := os.ReadFile(filepath.Join(s.Data, "admin.json"))
 	if err != nil {
 		return err

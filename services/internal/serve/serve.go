@@ -70,6 +70,13 @@ type heard struct {
 // Run serves until ctx ends or something that it cannot do without fails. What
 // a first start has to say goes to announce.
 func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, announce io.Writer) error {
+	return RunHeld(ctx, cfg, log, announce, nil)
+}
+
+// RunHeld is Run with every projection held back: hold is called before a
+// batch of events is applied, which waits for its return. It is for drills and
+// tests of lag; nil holds nothing.
+func RunHeld(ctx context.Context, cfg *config.Serve, log *slog.Logger, announce io.Writer, hold func(context.Context, events.Position) error) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -79,7 +86,9 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, announce io.W
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(verifyindex.GCPercent)
 	}
-	return newNode(cfg, log).serve(ctx, announce)
+	n := newNode(cfg, log)
+	n.feeding.Hold = hold
+	return n.serve(ctx, announce)
 }
 
 func newNode(cfg *config.Serve, log *slog.Logger) *node {
