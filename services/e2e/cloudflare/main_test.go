@@ -93,6 +93,16 @@ func each(t *testing.T, f func(*testing.T, *one)) {
 	}
 }
 
+// inTurn is each, one after the other and before all tests that run side by
+// side: nothing else changes what the pages of a list are cut from.
+func inTurn(t *testing.T, f func(*testing.T, *one)) {
+	for _, c := range clients() {
+		for _, k := range c.Kinds {
+			t.Run(c.Name+" "+k.Name, func(t *testing.T) { f(t, newOne(t, c, k)) })
+		}
+	}
+}
+
 func newOne(t *testing.T, c cloudflare.Client, k cloudflare.Kind) *one {
 	return &one{c, k, t, bounded(t), &watched{t: t}}
 }

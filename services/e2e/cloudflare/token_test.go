@@ -94,7 +94,7 @@ func (o *one) rollAll(id, secret string) string {
 // TestList checks that the client's pager comes to an end and sees every token
 // once, forwards and backwards. A client without one sees the first page.
 func TestList(t *testing.T) {
-	each(t, func(t *testing.T, o *one) {
+	inTurn(t, func(t *testing.T, o *one) {
 		var want []string
 		name := unique("listed")
 		for range 13 {
