@@ -217,6 +217,7 @@ func TestIntrospect(t *testing.T) {
 	bound := l.create(userTokens, as, grant("n", dnsWrite, zone, `"condition":{"request_ip":{"in":["192.0.2.0/24"]}}`))
 	off := l.create(userTokens, as, grant("n", dnsWrite, zone, `"status":"disabled"`))
 	denied := l.create(userTokens, as, `{"name":"n","policies":[{"effect":"allow","resources":{"`+zoneType+`*":"*"},"permission_groups":[{"id":"`+dnsWrite+`"}]},{"effect":"deny","resources":{"`+zone+`":"*"},"permission_groups":[{"id":"`+l.group("DNS Read")+`"}]}]}`)
+	l.do("GET", userTokens+"/"+denied.ID, as, nil, 200, 0) // reads wait for the directory; introspection says 503 until it is there
 	var full struct {
 		Active      bool     `json:"active"`
 		Scope       string   `json:"scope"`
