@@ -192,12 +192,15 @@ func checkReason(s string) error {
 	return nil
 }
 
+// cleanText says whether s shows as what it is: no control characters, no line
+// separators, and none of the format characters with which a text can be
+// reordered or hidden, such as bidirectional overrides.
 func cleanText(s string) bool {
 	if !utf8.ValidString(s) {
 		return false
 	}
 	for _, c := range s {
-		if unicode.IsControl(c) {
+		if unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
 			return false
 		}
 	}

@@ -360,6 +360,8 @@ var decisions = []struct {
 	{"no name", func(s *story) string { c := s.Create(); c.Name = ""; return s.do(s.me(), c) }, "invalid_name"},
 	{"long name", func(s *story) string { c := s.Create(); c.Name = strings.Repeat("ä", 121); return s.do(s.me(), c) }, "invalid_name"},
 	{"longest name", func(s *story) string { c := s.Create(); c.Name = strings.Repeat("ä", 120); return s.do(s.me(), c) }, "token.created.v1"},
+	{"a name that turns text around", func(s *story) string { c := s.Create(); c.Name = "a\u202eb"; return s.do(s.me(), c) }, "invalid_text"},
+	{"a name with what is not seen", func(s *story) string { c := s.Create(); c.Name = "a\u200bb"; return s.do(s.me(), c) }, "invalid_text"},
 	{"line break in a name", func(s *story) string { c := s.Create(); c.Name = "a\r\nb"; return s.do(s.me(), c) }, "invalid_text"},
 	{"no id", func(s *story) string { c := s.Create(); c.ID = token.ID{}; return s.do(s.me(), c) }, "invalid_field"},
 	{"no secret", func(s *story) string { c := s.Create(); c.Secret = token.Digest{}; return s.do(s.me(), c) }, "invalid_field"},
@@ -571,7 +573,7 @@ var decisions = []struct {
 		c := s.Create()
 		c.Request = "r1"
 		s.must(s.me(), c)
-		again := s.Create()
+		again := s.create(authoritytest.Grant(accountKey(s.ForeignAccount), accountSettings))
 		again.Request, again.Repeat = "r1", true
 		return s.do(s.stranger(), again)
 	}, "token.created.v1"},

@@ -84,8 +84,11 @@ func (r *rules) createToken(v *view, p *principal, c *command.CreateToken, now t
 	if err := checkName(c.Name); err != nil {
 		return outcome{}, err
 	}
-	if at.ID.IsZero() || len(c.Request) > textMax {
+	if at.ID.IsZero() || len(c.Request) > textMax || len(c.Template) > textMax || !cleanText(c.Template) {
 		return outcome{}, fault.InvalidField
+	}
+	if c.Widens && !p.mayWiden(at.OwnerKind) {
+		return outcome{}, fault.New(fault.NotPermitted).WithPointer("/widens")
 	}
 	g, err := r.grant(v, p, at, c.Grant, now)
 	if err != nil {
@@ -106,7 +109,8 @@ func (r *rules) createToken(v *view, p *principal, c *command.CreateToken, now t
 	}
 	return outcome{token: at.ID, draft: r.tokenDraft(p, at, now, &events.TokenCreated{
 		Name: c.Name, OwnerKind: at.OwnerKind, Owner: at.Owner, Secret: c.Secret, Grant: g,
-		Disabled: c.Disabled, Request: c.Request, Origin: p.caller.Origin,
+		Disabled: c.Disabled, Template: c.Template, TemplateVersion: c.TemplateVersion, Widens: c.Widens,
+		Request: c.Request, Origin: p.caller.Origin,
 	})}, nil
 }
 
@@ -128,13 +132,23 @@ func (r *rules) repeated(v *view, request string, repeat bool, now time.Time) (*
 }
 
 // mayUse says whether the principal may bring the token to life or into their
-// own hands, and with it its grant: who comes by another token must hold that
-// grant. A token may do so with itself.
-func (r *rules) mayUse(p *principal, t *aggregate.Token, now time.Time) error {
-	if p.token == nil || p.token.ID == t.ID {
+// own hands, and with it its grant. A token may do so with itself; else:
+//
+//   - who comes by another token must hold that grant, and a token that may
+//     give more than it holds is out of reach of one that may not;
+//   - an account's token is bound by nothing but its grant, so the principal
+//     must hold all of that; a user's token by what its user holds, always.
+func (r *rules) mayUse(v *view, p *principal, t *aggregate.Token, now time.Time) error {
+	if p.token != nil && p.token.ID == t.ID {
 		return nil
 	}
-	return r.covers(p.token.Grant, t.Grant, now)
+	if t.Widens && !p.mayWiden(t.OwnerKind) {
+		return fault.New(fault.NotPermitted).WithPointer("/widens")
+	}
+	if t.OwnerKind == events.OwnedByAccount {
+		return r.mayGrant(v, p, t.OwnerKind, t.Owner, t.Grant, now)
+	}
+	return r.within(p, t.Grant, now)
 }
 
 // redeliver replaces a secret that was never delivered. That the principal may
@@ -142,7 +156,7 @@ func (r *rules) mayUse(p *principal, t *aggregate.Token, now time.Time) error {
 // token has: that both are the same only the node claims, by the digest of the
 // request.
 func (r *rules) redeliver(v *view, p *principal, t *aggregate.Token, secret token.Digest, request string, now time.Time) (outcome, error) {
-	if err := r.mayUse(p, t, now); err != nil {
+	if err := r.mayUse(v, p, t, now); err != nil {
 		return outcome{}, err
 	}
 	if t.Secret == secret {
@@ -172,12 +186,19 @@ func (r *rules) updateToken(v *view, p *principal, c *command.UpdateToken, now t
 	if s := aggregate.Status(c.Status); s != "" && s != aggregate.Active && s != aggregate.Disabled {
 		return outcome{}, fault.New(fault.InvalidStatus).WithPointer("/status")
 	}
+	widens := t.Widens
+	if c.Widens != nil {
+		widens = *c.Widens
+	}
+	if widens && !t.Widens && !p.mayWiden(t.OwnerKind) {
+		return outcome{}, fault.New(fault.NotPermitted).WithPointer("/widens")
+	}
 	g, err := r.grant(v, p, targetOf(t), c.Grant, now)
 	if err != nil {
 		return outcome{}, err
 	}
 	return outcome{token: t.ID, draft: r.tokenDraft(p, targetOf(t), now, &events.TokenUpdated{
-		Name: c.Name, Grant: g, Status: c.Status, Origin: p.caller.Origin,
+		Name: c.Name, Grant: g, Status: c.Status, Widens: widens, Origin: p.caller.Origin,
 	})}, nil
 }
 
@@ -195,7 +216,7 @@ func (r *rules) rollToken(v *view, p *principal, c *command.RollToken, now time.
 	if len(c.Request) > textMax {
 		return outcome{}, fault.InvalidField
 	}
-	if err := r.mayUse(p, t, now); err != nil {
+	if err := r.mayUse(v, p, t, now); err != nil {
 		return outcome{}, err
 	}
 	if same, _, ok := r.repeated(v, c.Request, c.Repeat, now); ok && same.ID == t.ID {
@@ -228,7 +249,7 @@ func (r *rules) switchToken(v *view, p *principal, at command.Target, reason str
 		return outcome{}, err
 	}
 	if to == aggregate.Active {
-		if err := r.mayUse(p, t, now); err != nil {
+		if err := r.mayUse(v, p, t, now); err != nil {
 			return outcome{}, err
 		}
 	}

@@ -1,7 +1,6 @@
 package authority
 
 import (
-	"slices"
 	"time"
 
 	"watchword.dev/events"
@@ -111,31 +110,6 @@ func (v *view) accountActive(id token.ID) bool {
 	return ok && a.Status == aggregate.Active
 }
 
-// administers says whether the user may do everything in the account.
-func (v *view) administers(user *aggregate.User, account token.ID) bool {
-	m, ok := v.member(account, user.ID)
-	return ok && slices.Contains(m.Roles, SuperAdministrator) && v.accountActive(account)
-}
-
-// roleHolds says whether the user holds a permission in the account by a role of
-// their present membership.
-func (r *rules) roleHolds(v *view, user *aggregate.User, account token.ID, permission catalogue.PermissionRef) bool {
-	return r.anyRole(v, user, account, func(n catalogue.RoleNumber) bool { return r.catalogue.RoleHolds(n, permission) })
-}
-
-// anyRole says whether the user has a role in the account that is meant. Who or
-// what has ended has none.
-func (r *rules) anyRole(v *view, user *aggregate.User, account token.ID, meant func(catalogue.RoleNumber) bool) bool {
-	m, ok := v.member(account, user.ID)
-	if !ok || user.Status != aggregate.Active || !v.accountActive(account) {
-		return false
-	}
-	return slices.ContainsFunc(m.Roles, func(name string) bool {
-		n, ok := r.catalogue.RoleNumber(name)
-		return ok && meant(n)
-	})
-}
-
 // holds says whether the principal holds a permission in an account: members by
 // their roles, an account's token by what it is, and whoever comes by a token
 // only what that token's own grant allows on the account here and now. An
@@ -143,7 +117,7 @@ func (r *rules) anyRole(v *view, user *aggregate.User, account token.ID, meant f
 func (r *rules) holds(v *view, p *principal, permission string, account token.ID, now time.Time) bool {
 	switch {
 	case p.user != nil:
-		if !r.roleHolds(v, p.user, account, r.catalogue.Permission(permission)) {
+		if !r.anyHolds(r.rolesOf(v, p.user, account), permission) {
 			return false
 		}
 	case p.token == nil || p.token.Owner != account || !v.accountActive(account):
@@ -184,73 +158,4 @@ func (r *rules) mayManage(v *view, p *principal, kind events.OwnerKind, owner to
 		return fault.NotPermitted
 	}
 	return nil
-}
-
-// mayGrant says whether the principal holds all that the grant gives, so that
-// it may go to a token of this owner. Nobody grants what they do not hold:
-//
-//   - who comes by a token grants at most that token's own grant;
-//   - of users, only the owner may be named, and no wildcard for users;
-//   - of accounts, a user's token may name those that the user administers,
-//     and all of them by the wildcard, which means the user's own; an
-//     account's token only that account, and a wildcard only inside of it.
-//
-// Where a zone or a bucket lies is not known to the authority: only the
-// enforcer's resource chain says it.
-func (r *rules) mayGrant(v *view, p *principal, kind events.OwnerKind, owner token.ID, g token.Grant, now time.Time) error {
-	for i := range g.Policies {
-		if g.Policies[i].Effect != token.EffectAllow {
-			continue
-		}
-		matchers, err := token.ParseResources(g.Policies[i].Resources, r.catalogue)
-		if err != nil {
-			return command.GrantFault(err, r.catalogue)
-		}
-		for _, m := range matchers {
-			if !r.mayName(v, p, kind, owner, m) {
-				return fault.New(fault.GroupNotHeld).WithPointer(fault.Pointer("/policies").Index(i).Field("resources"))
-			}
-		}
-	}
-	if p.token == nil {
-		return nil
-	}
-	return r.covers(p.token.Grant, g, now)
-}
-
-// covers says whether a token with the parent grant may give child to another.
-func (r *rules) covers(parent, child token.Grant, now time.Time) error {
-	if !now.Before(parent.NotBefore) {
-		parent.NotBefore = time.Time{} // it has passed
-	}
-	if err := token.Covers(parent, child, r.catalogue); err != nil {
-		return command.GrantFault(err, r.catalogue)
-	}
-	return nil
-}
-
-func (r *rules) mayName(v *view, p *principal, kind events.OwnerKind, owner token.ID, m token.Matcher) bool {
-	if m.Nested && !r.mayNameOne(v, p, kind, owner, m.Outer, false) {
-		return false
-	}
-	return r.mayNameOne(v, p, kind, owner, m.Inner, m.Nested)
-}
-
-// mayNameOne is about one selector. inside says that it applies only within
-// another one, which was asked about already.
-func (r *rules) mayNameOne(v *view, p *principal, kind events.OwnerKind, owner token.ID, s token.Selector, inside bool) bool {
-	switch r.catalogue.TypeName(s.Type) {
-	case typeUser:
-		return kind == events.OwnedByUser && s.ID == owner.String()
-	case typeAccount:
-		if kind == events.OwnedByAccount {
-			return s.ID == owner.String()
-		}
-		if s.ID == "" {
-			return true
-		}
-		account, err := token.ParseID(s.ID)
-		return err == nil && p.user != nil && v.administers(p.user, account)
-	}
-	return s.ID != "" || kind == events.OwnedByUser || inside
 }

@@ -64,16 +64,25 @@ type CreateToken struct {
 	Grant    token.Grant  `json:"grant"`
 	Disabled bool         `json:"disabled,omitzero"`
 	Secret   token.Digest `json:"secret"`
-	Request  string       `json:"request,omitzero"` // digest of actor, route, body and idempotency key
-	Repeat   bool         `json:"repeat,omitzero"`
+	// Template and TemplateVersion say from which template of which
+	// catalogue the grant was made, if from one.
+	Template        string `json:"template,omitzero"`
+	TemplateVersion uint32 `json:"template_version,omitzero"`
+	// Widens lets the token give more than it holds itself, up to what its
+	// user holds.
+	Widens  bool   `json:"widens,omitzero"`
+	Request string `json:"request,omitzero"` // digest of actor, route, body and idempotency key
+	Repeat  bool   `json:"repeat,omitzero"`
 }
 
-// UpdateToken replaces a token's name and grant. Status "" keeps it.
+// UpdateToken replaces a token's name and grant. Status "" and Widens nil keep
+// what is.
 type UpdateToken struct {
 	Target
 	Name   string      `json:"name"`
 	Grant  token.Grant `json:"grant"`
 	Status string      `json:"status,omitzero"`
+	Widens *bool       `json:"widens,omitzero"`
 }
 
 // RollToken replaces a token's secret. The old one dies at once when Grace is

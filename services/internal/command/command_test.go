@@ -50,8 +50,8 @@ var target = Target{ID: idA, OwnerKind: events.OwnedByAccount, Owner: idB}
 
 // every is one full example of each command.
 var every = []Command{
-	CreateToken{Target: target, Name: "a", Grant: grant, Disabled: true, Secret: secret, Request: "q", Repeat: true},
-	UpdateToken{Target: target, Name: "a", Grant: grant, Status: "disabled"},
+	CreateToken{Target: target, Name: "a", Grant: grant, Disabled: true, Secret: secret, Template: "t", TemplateVersion: 3, Widens: true, Request: "q", Repeat: true},
+	UpdateToken{Target: target, Name: "a", Grant: grant, Status: "disabled", Widens: new(bool)},
 	RollToken{Target: target, Secret: secret, Grace: time.Hour + time.Nanosecond, Force: true, Request: "q", Repeat: true},
 	DisableToken{Target: target, Reason: "r"},
 	EnableToken{Target: target, Reason: "r"},
