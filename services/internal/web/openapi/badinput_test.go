@@ -366,8 +366,8 @@ func TestTenants(t *testing.T) {
 	l := newLab(t)
 	ids := l.tokens()
 	const nowhere = "00000000000000000000000000000001"
-	mine := l.create(userTokens, l.rival.header(), grant("n", dnsWrite, zone)).ID
-	mineInAccount := l.create(l.rival.accountTokens(), l.rival.header(), grant("n", dnsWrite, zone)).ID
+	mine := l.create(userTokens, l.rival.header(), grant("n", dnsWrite, zoneType+"*")).ID
+	mineInAccount := l.create(l.rival.accountTokens(), l.rival.header(), grant("n", accountTokensRead, accountType+l.rival.account.String())).ID
 	for _, r := range l.routes {
 		if !strings.Contains(r.Pattern, "_id}") || strings.Contains(r.Pattern, "enforcer") {
 			continue

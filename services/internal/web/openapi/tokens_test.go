@@ -13,6 +13,7 @@ import (
 const (
 	dnsWrite          = "4755a26eedb94da69e1066d98aa820be"
 	apiTokensRead     = "0cc3a61731504c89b99ec1be78b77aa0"
+	accountTokensRead = "eb56a6953c034b9d97dd838155666f06"
 	zoneType          = "com.cloudflare.api.account.zone."
 	userType          = "com.cloudflare.api.user."
 	accountType       = "com.cloudflare.api.account."
@@ -410,7 +411,7 @@ func TestLostAnswer(t *testing.T) {
 				mark(h, n)
 				return h
 			}
-			body := grant(name, dnsWrite, zone)
+			body := grant(name, dnsWrite, zoneType+"*")
 			before := l.count()
 			l.asked.lose.Store(true)
 			lost := l.do("POST", userTokens, as(0), body, 503, 20016)
