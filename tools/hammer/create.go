@@ -28,6 +28,7 @@ type creation struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	postgres *postgres // nil where there is none
+	sample   sample    // a creation in the ledger
 	payload  []byte    // of a plain publish: as long as an event
 
 	made  atomic.Int64 // creations that were begun
@@ -53,7 +54,7 @@ func benchCreate(ctx context.Context, r *run) error {
 		b.postgres, without = startPostgres(ctx, filepath.Join(dir, "postgres"), r.o.clients, b.payload)
 	}
 	if err == nil {
-		err = b.run(ctx, r, without)
+		err = b.runUnder(ctx, r, dir, without)
 	}
 	if b.postgres != nil {
 		err = errors.Join(err, b.postgres.close())
@@ -85,7 +86,7 @@ func (b *creation) open(ctx context.Context, dir string) (err error) {
 	}
 	for _, seq := range b.acked {
 		err = readAll(ctx, b.pen.Ledger(), seq, func(r *events.Record) error {
-			b.payload = append(b.payload[:0], r.Line...)
+			b.sample, b.payload = sample{r.Envelope, r.Data}, append(b.payload[:0], r.Line...)
 			return nil
 		})
 	}
@@ -123,7 +124,16 @@ func (b *creation) publish(ctx context.Context) error {
 	return nil
 }
 
-func (b *creation) run(ctx context.Context, r *run, without error) error {
+// runUnder runs the bench together with its ceiling.
+func (b *creation) runUnder(ctx context.Context, r *run, dir string, without error) error {
+	c, err := b.ceiling(ctx, dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(b.run(ctx, r, c, without), c.close())
+}
+
+func (b *creation) run(ctx context.Context, r *run, top *ceiling, without error) error {
 	pen, plain := newSeries("creations", "events/s"), newSeries("plain publishes", "events/s")
 	inserts, grouped := newSeries("PostgreSQL inserts", "rows/s"), newSeries("events in a commit", "")
 	cpu := newSeries("processor time of a creation, server and directory included", "us")
@@ -143,23 +153,29 @@ func (b *creation) run(ctx context.Context, r *run, without error) error {
 		c, w := b.pen.Stats()
 		grouped.add(float64(w-written) / float64(c-commits))
 		cpu.add((processSeconds() - used) * 1e6 / float64(w-written))
+		if err := top.turn(ctx, max(int(grouped.values[n]), 1), turn); err != nil {
+			return err
+		}
 		if b.postgres != nil {
 			if err := b.together(ctx, r.o.clients, turn, b.postgres.insert, inserts); err != nil {
 				return err
 			}
 		}
-		r.say("create: round %d: %.0f creations/s, %.0f publishes/s, %s", n+1, pen.values[n], plain.values[n], inserts.last())
+		r.say("create: round %d: %.0f creations/s, %.0f publishes/s, ceilings %.0f and %.0f, %s",
+			n+1, pen.values[n], plain.values[n], top.bare.values[n], top.applied.values[n], inserts.last())
 	}
 	alone, err := b.alone(ctx, r)
 	if err != nil {
 		return err
 	}
 	r.say("create: reading the ledger back")
-	if err := b.check(ctx); err != nil {
+	if err := errors.Join(b.check(ctx), top.check()); err != nil {
 		return err
 	}
 	p := compared("create.concurrent", atLeast(10, "x plain JetStream publishes, fsync-always"), pen, plain)
-	p.add(grouped.figure(), cpu.figure(), constant("clients", "", float64(r.o.clients)), constant("event", "bytes", float64(len(b.payload))),
+	p.add(grouped.figure(), cpu.figure())
+	p.add(top.figures(plain)...)
+	p.add(constant("clients", "", float64(r.o.clients)), constant("event", "bytes", float64(len(b.payload))),
 		constant("acknowledged and found exactly once", "events", float64(len(b.acked))))
 	q := compared("create.postgres", atLeast(1, "x PostgreSQL's durable inserts under a unique hash"), pen, inserts)
 	if without != nil {
