@@ -81,6 +81,9 @@ const (
 	TokenDisabled     Code = "token_disabled"
 	TokenExpired      Code = "token_expired"
 	GraceRunning      Code = "grace_running"
+	ExpiryRequired    Code = "expiry_required"
+	LifetimeTooLong   Code = "lifetime_too_long"
+	AddressRequired   Code = "address_required"
 	QuotaReached      Code = "quota_reached"
 	Conflict          Code = "conflict"
 	RepeatMismatch    Code = "repeat_mismatch"
@@ -260,6 +263,12 @@ var states = []Entry{
 		When: "The command needs a token that has not expired."},
 	{Code: GraceRunning, Number: 20009, Status: 400, Text: "An earlier roll's grace is still running",
 		When: "A second roll while the previous secret is still valid; force it, or wait until the time in the detail."},
+	{Code: ExpiryRequired, Number: 20041, Status: 400, Text: "The account's policy requires that tokens expire",
+		When: "A token without expires_on that reaches into an account whose policy bounds lifetimes or requires an end."},
+	{Code: LifetimeTooLong, Number: 20042, Status: 400, Text: "The account's policy does not allow so long a lifetime",
+		When: "The time from now to expires_on is longer than the policy of an account into which the token reaches allows; the detail is the bound."},
+	{Code: AddressRequired, Number: 20043, Status: 400, Text: "The account's policy requires that tokens name addresses",
+		When: "A token that reaches into such an account, without request.ip.in or with all addresses in it."},
 	{Code: QuotaReached, Number: 20010, Status: 400, Text: "The owner's quota of tokens is used up",
 		When: "The owner has as many tokens as the installation allows; the detail is the limit."},
 	{Code: Conflict, Number: 20011, Status: 400, Text: "The object was changed or exists already",

@@ -97,6 +97,8 @@ func (r *rules) decideAs(v *view, by *command.Caller, cmd command.Command, now t
 		return r.switchToken(v, p, c.Target, c.Reason, aggregate.Active, now)
 	case command.RevokeToken:
 		return r.revokeToken(v, p, &c, now)
+	case command.NoteExpiry:
+		return r.noteExpiry(v, p, &c, now)
 	case command.EnrollEnforcer:
 		return r.enrollEnforcer(v, p, &c, now)
 	case command.RetireEnforcer:

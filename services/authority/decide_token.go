@@ -52,6 +52,9 @@ func (r *rules) grant(v *view, p *principal, at command.Target, given token.Gran
 	if err := r.mayGrant(v, p, at.OwnerKind, at.Owner, g, now); err != nil {
 		return g, err
 	}
+	if err := r.bound(v, p, at, g, now); err != nil {
+		return g, err
+	}
 	for i := range g.Policies {
 		g.Policies[i].ID = r.newID()
 	}

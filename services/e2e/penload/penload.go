@@ -117,7 +117,7 @@ func (a *Authority) populate(ctx context.Context) error {
 	a.caller = command.Caller{Kind: token.KindKey, Digest: key.Digest(), EmailIndex: emailIndex}
 	sealed := events.Sealed{Key: ids.New().String(), Nonce: make([]byte, 12), Ciphertext: make([]byte, 32)}
 	return authority.Bootstrap(ctx, a.pen,
-		command.RegisterUser{ID: a.user, Email: sealed, EmailIndex: emailIndex},
+		command.RegisterUser{ID: a.user, Email: sealed, EmailIndex: emailIndex, Operator: true},
 		command.IssueAPIKey{User: a.user, Secret: key.Digest()},
 	)
 }

@@ -114,6 +114,15 @@ type RevokeToken struct {
 	Reason string `json:"reason,omitzero"`
 }
 
+// NoteExpiry gives notice of a token's end: that it has come, or with
+// DaysBefore that it comes in so many days. The system gives it, about the end
+// that it has seen.
+type NoteExpiry struct {
+	Token      token.ID  `json:"token"`
+	ExpiresOn  time.Time `json:"expires_on"`
+	DaysBefore int32     `json:"days_before,omitzero"`
+}
+
 // RegisterUser makes a person known.
 type RegisterUser struct {
 	ID         token.ID       `json:"id"`
@@ -176,6 +185,7 @@ func (RollToken) Verb() string      { return "token.roll" }
 func (DisableToken) Verb() string   { return "token.disable" }
 func (EnableToken) Verb() string    { return "token.enable" }
 func (RevokeToken) Verb() string    { return "token.revoke" }
+func (NoteExpiry) Verb() string     { return "token.note_expiry" }
 func (RegisterUser) Verb() string   { return "user.register" }
 func (IssueAPIKey) Verb() string    { return "apikey.issue" }
 func (CreateAccount) Verb() string  { return "account.create" }
@@ -223,7 +233,7 @@ var decoders = index(
 	decoder[CreateAccount](), decoder[AddMember](), decoder[EnrollEnforcer](), decoder[RetireEnforcer](),
 	decoder[UpdateUser](), decoder[RemoveUser](), decoder[RevokeAPIKey](), decoder[UpdateAccount](),
 	decoder[RemoveAccount](), decoder[ChangePolicy](), decoder[ChangeMember](), decoder[RemoveMember](),
-	decoder[RegisterResource](), decoder[UpdateResource](), decoder[MoveResource](), decoder[RemoveResource](),
+	decoder[NoteExpiry](), decoder[RegisterResource](), decoder[UpdateResource](), decoder[MoveResource](), decoder[RemoveResource](),
 	decoder[PublishCatalogue](),
 )
 

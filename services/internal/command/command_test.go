@@ -62,6 +62,7 @@ var every = []Command{
 	AddMember{ID: idA, Account: idB, User: idA, Roles: []string{"x", "y"}},
 	EnrollEnforcer{ID: idA, Name: "e", Region: "eu", Secret: secret, CeilingSeconds: 7},
 	RetireEnforcer{ID: idA, Reason: "r"},
+	NoteExpiry{Token: idA, ExpiresOn: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), DaysBefore: 7},
 	UpdateUser{ID: idA, Email: &sealed, EmailIndex: "i", Name: &sealed, NoName: true},
 	RemoveUser{ID: idA, Reason: "r"},
 	RevokeAPIKey{User: idA, Reason: "r"},
