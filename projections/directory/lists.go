@@ -159,35 +159,36 @@ type Page[T any] struct {
 
 // AllAccounts returns one page of the accounts that were not removed, by name.
 func (q *queries) AllAccounts(ask Listing) (Page[aggregate.Account], error) {
-	return page(q, listAccounts, ask, tableAccount, nil, decode[aggregate.Account])
+	return page(q, []list{listAccounts}, ask, tableAccount, nil, decode[aggregate.Account])
 }
 
 // AllUsers returns one page of the users that were not removed, in the order of
 // their making: nobody can look for a name, which is sealed.
 func (q *queries) AllUsers(ask Listing) (Page[aggregate.User], error) {
-	return page(q, listUsers, ask, tableUser, nil, decode[aggregate.User])
+	return page(q, []list{listUsers}, ask, tableUser, nil, decode[aggregate.User])
 }
 
 // MembersPage returns one page of the present memberships of an account, in the
 // order of their making.
 func (q *queries) MembersPage(account token.ID, ask Listing) (Page[aggregate.Member], error) {
-	return page(q, listMembers(account), ask, tableMember, nil, decode[aggregate.Member])
+	return page(q, []list{listMembers(account)}, ask, tableMember, nil, decode[aggregate.Member])
 }
 
 // TokensByName returns one page of an owner's tokens that have not ended, by
 // name.
 func (q *queries) TokensByName(o Owner, ask Listing) (Page[aggregate.Token], error) {
-	return page(q, listTokens(o), ask, tableToken, nil, decode[aggregate.Token])
+	return page(q, []list{listTokens(o)}, ask, tableToken, nil, decode[aggregate.Token])
 }
 
 // ErrNoList says that all resources were asked for, of any type and place.
 var ErrNoList = errors.New("directory: resources are listed by their type, by what they lie in, or by both")
 
-// ResourceQuery asks for one page of resources, by name.
+// ResourceQuery asks for one page of resources: parent by parent, and by name
+// in each.
 type ResourceQuery struct {
 	Listing
-	Type   string // "" for any
-	Parent string // the key of what they lie in, directly; "" for any
+	Type    string   // "" for any
+	Parents []string // the keys of what they lie in, directly; none for any
 	// Keep leaves out what it refuses, from the page and from its total; nil
 	// keeps all. It costs a look at every row that name and prefix let through.
 	Keep func(*aggregate.Resource) bool
@@ -196,14 +197,21 @@ type ResourceQuery struct {
 // Resources returns one page of the resources that were not removed. Whether
 // what they lie in is still there is not looked at.
 func (q *queries) Resources(ask ResourceQuery) (Page[aggregate.Resource], error) {
-	if ask.Type == "" && ask.Parent == "" {
+	lists := make([]list, 0, len(ask.Parents))
+	for _, parent := range ask.Parents {
+		lists = append(lists, listResources(ask.Type, parent))
+	}
+	if len(lists) == 0 {
+		lists = append(lists, listResources(ask.Type, ""))
+	}
+	if ask.Type == "" && (len(ask.Parents) == 0 || slices.Contains(ask.Parents, "")) {
 		return Page[aggregate.Resource]{}, ErrNoList
 	}
-	return page(q, listResources(ask.Type, ask.Parent), ask.Listing, tableResource, ask.Keep, decode[aggregate.Resource])
+	return page(q, lists, ask.Listing, tableResource, ask.Keep, decode[aggregate.Resource])
 }
 
-// page reads one page of a list.
-func page[T any](q *queries, l list, ask Listing, table byte, keep func(*T) bool, decode func([]byte) (T, error)) (Page[T], error) {
+// page reads one page of lists, as if one stood behind the other.
+func page[T any](q *queries, lists []list, ask Listing, table byte, keep func(*T) bool, decode func([]byte) (T, error)) (Page[T], error) {
 	if ask.Page < 1 || ask.PerPage < 1 || ask.PerPage > MaxPerPage {
 		return Page[T]{}, ErrPage
 	}
@@ -215,9 +223,9 @@ func page[T any](q *queries, l list, ask Listing, table byte, keep func(*T) bool
 		out = Page[T]{Items: []T{}, Seq: at.Seq}
 		var ids []token.ID
 		if keep == nil && ask.Name == "" && ask.Prefix == "" {
-			ids, out.Total, err = wholePage(r, l, &ask)
+			ids, out.Total, err = wholePage(r, lists, &ask)
 		} else {
-			ids, out.Total, err = filteredPage(r, l, &ask, func(id token.ID) (bool, error) {
+			ids, out.Total, err = filteredPage(r, lists, &ask, func(id token.ID) (bool, error) {
 				if keep == nil {
 					return true, nil
 				}
@@ -239,26 +247,49 @@ func page[T any](q *queries, l list, ask Listing, table byte, keep func(*T) bool
 	})
 }
 
-// wholePage returns the ids on a page of everything in a list. It walks from
-// that end which is nearer to the page.
-func wholePage(r pebble.Reader, l list, ask *Listing) ([]token.ID, uint64, error) {
-	total, _, err := get(r, lengthKey(l), decodeLength)
-	if err != nil {
-		return nil, 0, err
+// wholePage returns the ids on a page of everything in the lists.
+func wholePage(r pebble.Reader, lists []list, ask *Listing) ([]token.ID, uint64, error) {
+	lengths, total := make([]uint64, len(lists)), uint64(0)
+	for i, l := range lists {
+		n, _, err := get(r, lengthKey(l), decodeLength)
+		if err != nil {
+			return nil, 0, err
+		}
+		lengths[i] = n
+		total += n
 	}
-	skip, n, ok := span(ask.Page, ask.PerPage, total)
-	if !ok {
-		return nil, total, nil
+	skip, n, _ := span(ask.Page, ask.PerPage, total)
+	var all []token.ID
+	for i, l := range lists {
+		if skip >= lengths[i] {
+			skip -= lengths[i]
+			continue
+		}
+		some := min(n, lengths[i]-skip)
+		if some == 0 {
+			break
+		}
+		ids, err := stretchOfList(r, l, skip, some, lengths[i])
+		if err != nil {
+			return nil, 0, err
+		}
+		all, skip, n = append(all, ids...), 0, n-some
 	}
-	fromEnd := skip+n > total-skip
+	return all, total, nil
+}
+
+// stretchOfList returns n ids of a list behind skip others. It walks from that
+// end which is nearer.
+func stretchOfList(r pebble.Reader, l list, skip, n, length uint64) ([]token.ID, error) {
+	fromEnd := skip+n > length-skip
 	if fromEnd {
-		skip = total - skip - n
+		skip = length - skip - n
 	}
 	ids, err := walk(r, append([]byte{tablePlace}, l[:]...), fromEnd, skip, n)
 	if fromEnd {
 		slices.Reverse(ids)
 	}
-	return ids, total, err
+	return ids, err
 }
 
 // span returns how many of total entries lie before a page and how many on it;
@@ -278,7 +309,29 @@ func span(page, perPage int, total uint64) (skip, n uint64, ok bool) {
 // filteredPage returns the ids on a page of those entries that have the name or
 // the prefix and are kept, and how many there are. It looks at the keys of all
 // that have the prefix.
-func filteredPage(r pebble.Reader, l list, ask *Listing, keep func(token.ID) (bool, error)) (ids []token.ID, total uint64, err error) {
+func filteredPage(r pebble.Reader, lists []list, ask *Listing, keep func(token.ID) (bool, error)) (ids []token.ID, total uint64, err error) {
+	for _, l := range lists {
+		err := eachPlace(r, l, ask, func(id token.ID) error {
+			kept, err := keep(id)
+			if err != nil || !kept {
+				return err
+			}
+			// By division: the product may be greater than any integer.
+			if total/uint64(ask.PerPage) == uint64(ask.Page-1) {
+				ids = append(ids, id)
+			}
+			total++
+			return nil
+		})
+		if err != nil {
+			return nil, 0, err
+		}
+	}
+	return ids, total, nil
+}
+
+// eachPlace calls visit with what has the name and the prefix in a list.
+func eachPlace(r pebble.Reader, l list, ask *Listing, visit func(token.ID) error) (err error) {
 	first := append([]byte{tablePlace}, l[:]...)
 	start := len(first)
 	if ask.Name != "" {
@@ -288,29 +341,22 @@ func filteredPage(r pebble.Reader, l list, ask *Listing, keep func(token.ID) (bo
 	}
 	it, err := scan(r, first)
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
 	for ok := it.First(); ok; ok = it.Next() {
 		name, id, err := cutPlace(it.Key()[start:])
 		if err != nil {
-			return nil, 0, err
+			return err
 		}
 		if ask.Name != "" && string(name) != ask.Name || !bytes.HasPrefix(name, []byte(ask.Prefix)) {
 			continue
 		}
-		if kept, err := keep(id); err != nil {
-			return nil, 0, err
-		} else if !kept {
-			continue
+		if err := visit(id); err != nil {
+			return err
 		}
-		// A page is never behind so many entries that the product overflows.
-		if total/uint64(ask.PerPage) == uint64(ask.Page-1) {
-			ids = append(ids, id)
-		}
-		total++
 	}
-	return ids, total, readError(it.Error())
+	return readError(it.Error())
 }
 
 // cutPlace takes the end of a place's key apart: a name, a zero byte and an id.

@@ -18,6 +18,7 @@ import (
 
 // listed is a row as lists know it.
 type listed struct {
+	list  int // which of several
 	name  string
 	id    token.ID
 	alive bool
@@ -27,25 +28,29 @@ type listed struct {
 func (m *model) checkLists(t testing.TB, d asker) {
 	t.Helper()
 	checkList(t, d, "accounts", m.accounts, func(a *aggregate.Account) listed {
-		return listed{a.Name, a.ID, a.Status == aggregate.Active}
+		return listed{0, a.Name, a.ID, a.Status == aggregate.Active}
 	}, d.AllAccounts)
 	checkList(t, d, "users", m.users, func(u *aggregate.User) listed {
-		return listed{"", u.ID, u.Status == aggregate.Active}
+		return listed{0, "", u.ID, u.Status == aggregate.Active}
 	}, d.AllUsers)
 	for account := range m.accounts {
 		checkList(t, d, "members", m.members, func(b *aggregate.Member) listed {
-			return listed{"", b.ID, b.Status == aggregate.Active && b.Account == account}
+			return listed{0, "", b.ID, b.Status == aggregate.Active && b.Account == account}
 		}, func(ask Listing) (Page[aggregate.Member], error) { return d.MembersPage(account, ask) })
 	}
 	for _, o := range m.owners() {
 		checkList(t, d, "tokens", m.tokens, func(k *aggregate.Token) listed {
-			return listed{k.Name, k.ID, k.Status != aggregate.Revoked && k.OwnerKind == o.Kind && k.Owner == o.ID}
+			return listed{0, k.Name, k.ID, k.Status != aggregate.Revoked && k.OwnerKind == o.Kind && k.Owner == o.ID}
 		}, func(ask Listing) (Page[aggregate.Token], error) { return d.TokensByName(o, ask) })
 	}
 	for _, q := range m.resourceQueries() {
-		checkList(t, d, fmt.Sprintf("resources %q in %q", q.Type, q.Parent), m.resources, func(s *aggregate.Resource) listed {
-			return listed{s.Name, s.ID, s.Status == aggregate.Active && (q.Keep == nil || q.Keep(s)) &&
-				(q.Type == "" || q.Type == s.Type) && (q.Parent == "" || q.Parent == s.Parent)}
+		checkList(t, d, fmt.Sprintf("resources %q in %q", q.Type, q.Parents), m.resources, func(s *aggregate.Resource) listed {
+			at := slices.Index(q.Parents, s.Parent)
+			if len(q.Parents) == 0 {
+				at = 0
+			}
+			return listed{at, s.Name, s.ID, s.Status == aggregate.Active && (q.Keep == nil || q.Keep(s)) &&
+				(q.Type == "" || q.Type == s.Type) && (len(q.Parents) == 0 || at >= 0)}
 		}, func(ask Listing) (Page[aggregate.Resource], error) {
 			q.Listing = ask
 			return d.Resources(q)
@@ -54,19 +59,27 @@ func (m *model) checkLists(t testing.TB, d asker) {
 }
 
 // resourceQueries asks for each type and parent that there ever was, alone and
-// together, with and without a filter.
+// together, and for two parents, with and without a filter.
 func (m *model) resourceQueries() (all []ResourceQuery) {
-	seen := map[[2]string]bool{}
+	seen, parents := map[string]bool{}, []string(nil)
 	for _, s := range m.resources {
-		for _, q := range [][2]string{{s.Type, ""}, {"", s.Parent}, {s.Type, s.Parent}} {
-			if seen[q] {
-				continue
-			}
-			seen[q] = true
-			all = append(all, ResourceQuery{Type: q[0], Parent: q[1]}, ResourceQuery{Type: q[0], Parent: q[1], Keep: func(s *aggregate.Resource) bool {
-				return s.ID[len(s.ID)-1]%2 == 0
-			}})
+		if !slices.Contains(parents, s.Parent) {
+			parents = append(parents, s.Parent)
 		}
+		for _, q := range []ResourceQuery{{Type: s.Type}, {Parents: []string{s.Parent}}, {Type: s.Type, Parents: []string{s.Parent}}} {
+			if key := fmt.Sprint(q.Type, q.Parents); !seen[key] {
+				seen[key] = true
+				all = append(all, q)
+			}
+		}
+	}
+	slices.Sort(parents)
+	if len(parents) > 1 {
+		all = append(all, ResourceQuery{Parents: parents})
+	}
+	for _, q := range all {
+		q.Keep = func(s *aggregate.Resource) bool { return s.ID[len(s.ID)-1]%2 == 0 }
+		all = append(all, q)
 	}
 	return all
 }
@@ -84,7 +97,7 @@ func checkList[T any](t testing.TB, d asker, what string, rows map[token.ID]*T, 
 		}
 	}
 	slices.SortFunc(all, func(a, b row) int {
-		return cmp.Or(strings.Compare(a.name+"\x00", b.name+"\x00"), a.id.Compare(b.id))
+		return cmp.Or(cmp.Compare(a.list, b.list), strings.Compare(a.name+"\x00", b.name+"\x00"), a.id.Compare(b.id))
 	})
 	listings := []Listing{{}, {Name: "no such name"}, {Prefix: "no such"}}
 	if len(all) > 0 {
