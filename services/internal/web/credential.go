@@ -139,6 +139,10 @@ func plausibleBearer(s string) bool {
 	return true
 }
 
+// ValidEmail reports whether s can be somebody's address: no validation, but
+// nothing with a space, a control character or without a domain.
+func ValidEmail(s string) bool { return plausibleEmail(s) && printable(s) }
+
 // plausibleEmail is no validation of addresses: it refuses what cannot be one.
 func plausibleEmail(s string) bool {
 	if len(s) < 3 || len(s) > maxEmail {

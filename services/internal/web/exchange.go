@@ -21,9 +21,11 @@ const MaxBody = 64 << 10
 
 // SequenceHeader carries the sequence that an answer rests on, or that a write
 // led to. AtLeastHeader carries the one that a client wants to be seen.
+// BulkHeader says true in the requests of imports, which let others go first.
 const (
 	SequenceHeader = "Watchword-Sequence"
 	AtLeastHeader  = "Watchword-At-Least"
+	BulkHeader     = "Watchword-Bulk"
 )
 
 // maxUserAgent is how much of a client's User-Agent is kept.

@@ -24,14 +24,15 @@ func ValidName(s string) bool {
 // empty.
 func ValidReason(s string) bool { return len(s) <= MaxReason && printable(s) }
 
-// printable refuses control characters, CR, LF and NUL among them, and the two
-// characters that Unicode has for the end of a line.
+// printable refuses control characters, CR, LF and NUL among them, the two
+// characters that Unicode has for the end of a line, and those that turn the
+// direction of the text around them, so that it reads as another.
 func printable(s string) bool {
 	if !utf8.ValidString(s) {
 		return false
 	}
 	for _, r := range s {
-		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r) && r != '\u200e' && r != '\u200f' {
 			return false
 		}
 	}
