@@ -79,7 +79,11 @@ func secured(o operation) bool   { return o.auth != "none" }
 func byKey(o operation) bool     { return o.auth == "key" }
 func hasID(o operation) bool     { return strings.HasSuffix(beforeVerb(o.path), "_id}") }
 func idNeeded(o operation) bool  { return hasID(o) && o.auth == "key" }
-func anything(operation) bool    { return true }
+func ofUser(o operation) bool    { return strings.Contains(o.path, "{user_id}") }
+func makesSecret(o operation) bool {
+	return strings.HasSuffix(o.id, "Token") && (strings.HasPrefix(o.id, "create") || strings.HasPrefix(o.id, "roll"))
+}
+func anything(operation) bool { return true }
 
 // beforeVerb cuts what stands behind the last parameter of a path.
 func beforeVerb(path string) string { return path[:strings.LastIndexByte(path, '}')+1] }
@@ -186,9 +190,11 @@ var headers = []badness{
 	{"a bad e-mail", byKey, func(m *misuse, o operation) string {
 		return m.as(o, "X-Auth-Email: not an address", "X-Auth-Key: "+m.admin.APIKey)
 	}, []fault.Code{fault.MalformedAuthEmail}},
-	{"a token without the permission", func(o operation) bool { return byKey(o) && o.id != "listAccounts" }, func(m *misuse, o operation) string {
+	{"a token without the permission", func(o operation) bool {
+		return byKey(o) && !slices.Contains([]string{"listAccounts", "listZones", "listResources"}, o.id) // those answer with less
+	}, func(m *misuse, o operation) string {
 		return m.as(o, "Authorization: Bearer "+m.userToken.Value)
-	}, []fault.Code{fault.NotPermitted, fault.PermissionMissing, fault.AccountNotFound}},
+	}, []fault.Code{fault.NotPermitted, fault.PermissionMissing, fault.AccountNotFound, fault.ResourceNotFound}},
 	{"an enforcer's key", byKey, func(m *misuse, o operation) string { return m.as(o, "Authorization: Bearer "+m.admin.EnforcerKey) }, unaccepted},
 	{"a NUL in a header", anything, func(m *misuse, o operation) string { return m.as(o, "Authorization: Bearer a\x00b") }, nil},
 	{"a bare CR in a header", anything, func(m *misuse, o operation) string { return m.as(o, "Authorization: Bearer a\rb") }, nil},
@@ -200,13 +206,13 @@ var headers = []badness{
 	{"two Watchword-At-Least", func(o operation) bool { return o.auth == "enforcer" }, func(m *misuse, o operation) string {
 		return m.with(o, m.body(o), "Watchword-At-Least: 1", "Watchword-At-Least: 1")
 	}, []fault.Code{fault.InvalidHeader}},
-	{"a bad Idempotency-Key", func(o operation) bool { return strings.HasPrefix(o.id, "create") || strings.HasPrefix(o.id, "roll") }, func(m *misuse, o operation) string {
+	{"a bad Idempotency-Key", makesSecret, func(m *misuse, o operation) string {
 		return m.with(o, m.body(o), "Idempotency-Key: "+strings.Repeat("k", 300))
 	}, []fault.Code{fault.InvalidHeader}},
 }
 
 // absent are the codes of an id that is nobody's, or somebody else's.
-var absent = []fault.Code{fault.TokenNotFound, fault.AccountNotFound, fault.EnforcerNotFound}
+var absent = []fault.Code{fault.TokenNotFound, fault.AccountNotFound, fault.EnforcerNotFound, fault.UserNotFound, fault.MemberNotFound}
 
 // paths are the bad ids and parameters.
 var paths = []badness{
@@ -218,7 +224,7 @@ var paths = []badness{
 		}
 		return m.at(o, id)
 	}, absent},
-	{"the user's id", idNeeded, func(m *misuse, o operation) string { return m.at(o, m.admin.UserID) }, absent},
+	{"the user's id", func(o operation) bool { return idNeeded(o) && !ofUser(o) }, func(m *misuse, o operation) string { return m.at(o, m.admin.UserID) }, absent},
 	{"an id in capitals", hasID, func(m *misuse, o operation) string { return m.at(o, strings.ToUpper(strings.Repeat("a", 32))) }, []fault.Code{fault.InvalidID}},
 	{"a short id", hasID, func(m *misuse, o operation) string { return m.at(o, strings.Repeat("a", 31)) }, []fault.Code{fault.InvalidID}},
 	{"a long id", hasID, func(m *misuse, o operation) string { return m.at(o, strings.Repeat("a", 33)) }, []fault.Code{fault.InvalidID}},
@@ -239,7 +245,9 @@ var paths = []badness{
 	{"an invented method", anything, func(m *misuse, o operation) string {
 		return lines("BREW", m.fill(o, ""), m.good(o), m.body(o))
 	}, []fault.Code{fault.MethodNotAllowed}},
-	{"PATCH", anything, func(m *misuse, o operation) string {
+	{"PATCH", func(o operation) bool {
+		return !strings.HasSuffix(o.path, "/{user_id}") && !strings.HasSuffix(o.path, "/{zone}")
+	}, func(m *misuse, o operation) string {
 		return lines("PATCH", m.fill(o, ""), m.good(o), m.body(o))
 	}, []fault.Code{fault.MethodNotAllowed}},
 	{"a bad page", asks("page"), query("page=0"), []fault.Code{fault.InvalidParameter}},

@@ -128,6 +128,7 @@ func (d *document) operation(t testing.TB, method, path string, in operationIn) 
 // target has what stands for the parameters of paths.
 type target struct {
 	account, enforcer     string
+	user, member, zone    string
 	userToken, ownedToken tokenResult
 }
 
@@ -140,7 +141,13 @@ func (i *installation) targets() target {
 	i.must(asked{http.MethodPost, "/client/v4/accounts/" + g.account + "/tokens", i.operator(), grant("theirs", zoneID)}, &g.ownedToken)
 	var e tokenResult
 	i.must(asked{http.MethodPost, "/v1/enforcers", i.operator(), `{"name":"target"}`}, &e)
-	g.enforcer = e.ID
+	g.enforcer, g.user = e.ID, i.admin.UserID
+	var members []tokenResult
+	i.must(asked{http.MethodGet, "/client/v4/accounts/" + g.account + "/members", i.operator(), ""}, &members)
+	g.member = members[0].ID
+	var z tokenResult
+	i.must(asked{http.MethodPost, "/client/v4/zones", i.operator(), g.body(operation{id: "createZone"})}, &z)
+	g.zone = z.ID
 	return g
 }
 
@@ -161,6 +168,7 @@ func (g target) fill(o operation, replace string) string {
 	}
 	return strings.NewReplacer(
 		"{account_id}", g.account, "{enforcer_id}", g.enforcer, "{token_id}", g.token(o).ID, "{projection}", "verifyindex",
+		"{user_id}", g.user, "{member_id}", g.member, "{zone}", g.zone, "{type}", strings.TrimSuffix(zoneType, "."), "{id}", g.zone,
 	).Replace(path)
 }
 
@@ -179,6 +187,20 @@ func (i *installation) credentials(o operation, g target) []string {
 
 // body returns a good body for an operation.
 func (g target) body(o operation) string {
+	switch o.id {
+	case "createZone":
+		return `{"name":"n.example","account":{"id":"` + g.account + `"}}`
+	case "registerResource":
+		return `{"name":"n","type":"` + strings.TrimSuffix(zoneType, ".") + `","parent":"com.cloudflare.api.account.` + g.account + `"}`
+	case "addMember", "changeMember":
+		return `{"email":"a@example.com","roles":["Super Administrator"]}`
+	case "registerUser":
+		return `{"email":"a@example.com"}`
+	case "updatePerson":
+		return `{"name":"n"}`
+	case "putTokenPolicy":
+		return `{"tokens_max":50}`
+	}
 	switch {
 	case o.form():
 		return "token=" + g.userToken.Value

@@ -23,6 +23,8 @@ const (
 	readMemberships   = "user.memberships.read"
 	readAccountTokens = "account.tokens.read"
 	readAccount       = "account.settings.read"
+	writeAccount      = "account.settings.write"
+	readZone          = "zone.read"
 
 	userType    = "com.cloudflare.api.user."
 	accountType = "com.cloudflare.api.account."
@@ -56,13 +58,14 @@ func (c *caller) byAccount() (token.ID, bool) {
 	return token.ID{}, false
 }
 
-// may reports whether the caller's credential allows permission on a resource.
-// An API key allows everything that its user may do.
-func (c *caller) may(permission, resource string) bool {
+// may reports whether the caller's credential allows permission on a resource,
+// which is named last, after what it lies in. An API key allows everything that
+// its user may do.
+func (c *caller) may(permission string, chain ...string) bool {
 	if c.token == nil {
 		return true
 	}
-	_, _, ok := c.grant.Evaluate(c.catalogue, c.catalogue.Permission(permission), []string{resource}, c.address, c.now)
+	_, _, ok := c.grant.Evaluate(c.catalogue, c.catalogue.Permission(permission), chain, c.address, c.now)
 	return ok
 }
 
@@ -240,7 +243,7 @@ func (s *Service) sender(x *web.Exchange, c *caller) (command.Caller, error) {
 	}
 	by := command.Caller{
 		Kind: cred.Kind, Digest: cred.Secret.Digest(), Address: x.Address,
-		RequestID: x.RequestID, Traceparent: x.Traceparent,
+		RequestID: x.RequestID, Traceparent: x.Traceparent, Bulk: x.Request().Header.Get(web.BulkHeader) == "true",
 	}
 	if cred.Key() {
 		by.EmailIndex = s.Sealer.EmailIndex(cred.Email)

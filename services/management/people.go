@@ -8,6 +8,7 @@ import (
 	"watchword.dev/events/aggregate"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
+	"watchword.dev/projections/directory"
 	"watchword.dev/services/internal/web"
 )
 
@@ -83,8 +84,14 @@ func accountAnswerOf(a *aggregate.Account) accountAnswer {
 
 // listAccounts answers with the accounts that the credential can see. For an
 // account's own token that is exactly its account: wrangler needs the name.
+// Operators may ask for all there are.
 func (s *Service) listAccounts(x *web.Exchange) error {
-	ask, err := page(x.Request().URL.Query())
+	q := x.Request().URL.Query()
+	ask, err := page(q)
+	if err != nil {
+		return err
+	}
+	whole, err := oneOf(q, "all", "false", "true")
 	if err != nil {
 		return err
 	}
@@ -92,16 +99,19 @@ func (s *Service) listAccounts(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
+	if whole {
+		return s.listAllAccounts(x, c, listing(q.Get("name"), q.Get("name_prefix"), ask))
+	}
 	accounts, _, err := s.visible(c)
 	if err != nil {
 		return err
 	}
 	_, own := c.byAccount()
-	name := x.Request().URL.Query().Get("name")
+	name, prefix := q.Get("name"), q.Get("name_prefix")
 	all := make([]accountAnswer, 0, len(accounts))
 	for i := range accounts {
 		a := &accounts[i]
-		if (name == "" || a.Name == name) && (own || c.may(readAccount, accountType+a.ID.String())) {
+		if (name == "" || a.Name == name) && strings.HasPrefix(a.Name, prefix) && (own || c.may(readAccount, accountType+a.ID.String())) {
 			all = append(all, accountAnswerOf(a))
 		}
 	}
@@ -109,7 +119,23 @@ func (s *Service) listAccounts(x *web.Exchange) error {
 	return x.List(part, pageInfo(ask.Page, ask.PerPage, len(part), len(all)))
 }
 
-// getAccount answers with one account.
+func (s *Service) listAllAccounts(x *web.Exchange, c *caller, ask directory.Listing) error {
+	if !c.operator() {
+		return fault.New(fault.NotPermitted)
+	}
+	found, err := s.Directory.AllAccounts(ask)
+	if err != nil {
+		return err
+	}
+	all := make([]accountAnswer, 0, len(found.Items))
+	for i := range found.Items {
+		all = append(all, accountAnswerOf(&found.Items[i]))
+	}
+	return x.List(all, pageInfo(ask.Page, ask.PerPage, len(all), int(found.Total)))
+}
+
+// getAccount answers with one account. Whoever belongs to it may see its name;
+// a token must be for that.
 func (s *Service) getAccount(x *web.Exchange) error {
 	id, err := x.ID("account_id")
 	if err != nil {
@@ -119,14 +145,14 @@ func (s *Service) getAccount(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
-	a, _, err := s.account(c, id)
+	st, err := s.standing(c, id)
 	if err != nil {
 		return err
 	}
-	if _, own := c.byAccount(); !own && !c.may(readAccount, accountType+id.String()) {
+	if _, own := c.byAccount(); !own && !c.may(readAccount, st.key()) {
 		return fault.New(fault.NotPermitted)
 	}
-	return x.Result(accountAnswerOf(&a))
+	return x.Result(accountAnswerOf(&st.account))
 }
 
 type membershipAnswer struct {

@@ -27,7 +27,14 @@ type Directory interface {
 	Token(token.ID) (aggregate.Token, bool, error)
 	Tokens(directory.TokenQuery) (directory.TokenPage, error)
 	User(token.ID) (aggregate.User, bool, error)
+	UserByEmail(index string) (aggregate.User, bool, error)
+	AllUsers(directory.Listing) (directory.Page[aggregate.User], error)
 	Account(token.ID) (aggregate.Account, bool, error)
+	AllAccounts(directory.Listing) (directory.Page[aggregate.Account], error)
+	Member(token.ID) (aggregate.Member, bool, error)
+	MembersPage(account token.ID, ask directory.Listing) (directory.Page[aggregate.Member], error)
+	Resource(key string) (aggregate.Resource, bool, error)
+	Resources(directory.ResourceQuery) (directory.Page[aggregate.Resource], error)
 	MemberOf(account, user token.ID) (aggregate.Member, bool, error)
 	Memberships(user token.ID) ([]aggregate.Member, error)
 	Enforcers() ([]aggregate.Enforcer, error)
@@ -120,13 +127,55 @@ func (s *Service) Routes(rt *web.Router) {
 	s.tokenRoutes(rt, base+"/accounts/{account_id}/tokens", accountOwned)
 
 	rt.Handle(http.MethodGet, base+"/user", s.getUser)
-	rt.Handle(http.MethodGet, base+"/accounts", s.listAccounts)
-	rt.Handle(http.MethodGet, base+"/accounts/{account_id}", s.getAccount)
 	rt.Handle(http.MethodGet, base+"/memberships", s.listMemberships)
+
+	s.directoryRoutes(rt)
 
 	rt.Handle(http.MethodGet, "/v1/enforcers", s.listEnforcers)
 	rt.Handle(http.MethodPost, "/v1/enforcers", s.enrollEnforcer)
 	rt.Handle(http.MethodDelete, "/v1/enforcers/{enforcer_id}", s.retireEnforcer)
+}
+
+// directoryRoutes adds the routes about who and what there is.
+func (s *Service) directoryRoutes(rt *web.Router) {
+	for _, r := range []struct {
+		method, path string
+		handle       web.Handler
+	}{
+		{http.MethodGet, "/accounts", s.listAccounts},
+		{http.MethodPost, "/accounts", s.createAccount},
+		{http.MethodGet, "/accounts/{account_id}", s.getAccount},
+		{http.MethodPut, "/accounts/{account_id}", s.updateAccount},
+		{http.MethodDelete, "/accounts/{account_id}", s.removeAccount},
+		{http.MethodGet, "/accounts/{account_id}/members", s.listMembers},
+		{http.MethodPost, "/accounts/{account_id}/members", s.addMember},
+		{http.MethodGet, "/accounts/{account_id}/members/{member_id}", s.getMember},
+		{http.MethodPut, "/accounts/{account_id}/members/{member_id}", s.changeMember},
+		{http.MethodDelete, "/accounts/{account_id}/members/{member_id}", s.removeMember},
+		{http.MethodGet, "/accounts/{account_id}/roles", s.listRoles},
+		{http.MethodGet, "/accounts/{account_id}/token_policy", s.getTokenPolicy},
+		{http.MethodPut, "/accounts/{account_id}/token_policy", s.putTokenPolicy},
+		{http.MethodGet, "/zones", s.listZones},
+		{http.MethodPost, "/zones", s.createZone},
+		{http.MethodGet, "/zones/{zone}", s.getZone},
+		{http.MethodPatch, "/zones/{zone}", s.updateZone},
+		{http.MethodDelete, "/zones/{zone}", s.removeZone},
+		{http.MethodGet, "/resources", s.listResources},
+		{http.MethodPost, "/resources", s.registerResource},
+		{http.MethodGet, "/resources/{type}/{id}", s.getResource},
+		{http.MethodPut, "/resources/{type}/{id}", s.updateResource},
+		{http.MethodDelete, "/resources/{type}/{id}", s.removeResource},
+		{http.MethodGet, "/users", s.listUsers},
+		{http.MethodPost, "/users", s.registerUser},
+		{http.MethodGet, "/users/{user_id}", s.getPerson},
+		{http.MethodPatch, "/users/{user_id}", s.updatePerson},
+		{http.MethodDelete, "/users/{user_id}", s.removePerson},
+		{http.MethodPost, "/users/{user_id}/api_key", s.issueKey},
+		{http.MethodPut, "/user/api_key", s.rollOwnKey},
+		{http.MethodDelete, "/user/api_key", s.revokeOwnKey},
+	} {
+		rt.Handle(r.method, base+r.path, r.handle)
+	}
 }
 
 // tokenRoutes adds the routes that user tokens and account tokens share.

@@ -64,3 +64,19 @@ func (l liveDirectory) Credential(d token.Digest) (aggregate.Credential, bool, e
 func (l liveDirectory) Request(digest string) (aggregate.Request, bool, error) {
 	return l.get().Request(digest)
 }
+
+func (l liveDirectory) AllAccounts(ask directory.Listing) (directory.Page[aggregate.Account], error) {
+	return l.get().AllAccounts(ask)
+}
+
+func (l liveDirectory) AllUsers(ask directory.Listing) (directory.Page[aggregate.User], error) {
+	return l.get().AllUsers(ask)
+}
+
+func (l liveDirectory) MembersPage(account token.ID, ask directory.Listing) (directory.Page[aggregate.Member], error) {
+	return l.get().MembersPage(account, ask)
+}
+
+func (l liveDirectory) Resources(ask directory.ResourceQuery) (directory.Page[aggregate.Resource], error) {
+	return l.get().Resources(ask)
+}

@@ -178,6 +178,7 @@ func TestEveryRoute(t *testing.T) {
 	try("GET", "/client/v4/user", "/client/v4/user", as, nil)
 	try("GET", "/client/v4/accounts", "/client/v4/accounts", as, nil)
 	try("GET", "/client/v4/accounts/"+l.admin.account.String(), "/client/v4/accounts/{account_id}", as, nil)
+	l.tryDirectory(try)
 	try("GET", "/client/v4/memberships", "/client/v4/memberships", as, nil)
 	try("GET", "/v1/enforcers", "/v1/enforcers", as, nil)
 	var n struct {

@@ -54,13 +54,16 @@ type lab struct {
 	admin, rival person
 	enforcer     string
 	enforcerID   token.ID
+	zone         string        // registered in the admin's account
 	ready        chan struct{} // closed when the index knows the enforcer
 }
 
+const typeZone = "com.cloudflare.api.account.zone"
+
 // person is a user with an account of their own.
 type person struct {
-	id, account token.ID
-	email, key  string
+	id, account, member token.ID
+	email, key          string
 }
 
 // header authenticates as the person.
@@ -235,16 +238,18 @@ func (l *lab) people(ctx context.Context, pen *authority.Pen, ring *keyring.Keyr
 	var cmds []command.Command
 	for _, p := range []*person{&l.admin, &l.rival} {
 		secret := must[token.Secret](l.t)(token.Format{}.Generate(token.KindKey))
-		p.id, p.account, p.key = ids.New(), ids.New(), secret.Reveal()
+		p.id, p.account, p.member, p.key = ids.New(), ids.New(), ids.New(), secret.Reveal()
 		p.email = "ops-" + p.id.String()[26:] + "@example.com"
 		email := must[events.Sealed](l.t)(ring.Seal(ctx, p.id, p.email))
 		cmds = append(cmds,
 			command.RegisterUser{ID: p.id, Email: email, EmailIndex: ring.EmailIndex(p.email), Operator: p == &l.admin},
 			command.IssueAPIKey{User: p.id, Secret: secret.Digest()},
 			command.CreateAccount{ID: p.account, Name: "Example " + p.account.String()[26:]},
-			command.AddMember{ID: ids.New(), Account: p.account, User: p.id, Roles: []string{authority.SuperAdministrator}},
+			command.AddMember{ID: p.member, Account: p.account, User: p.id, Roles: []string{authority.SuperAdministrator}},
 		)
 	}
+	l.zone = ids.New().String()
+	cmds = append(cmds, command.RegisterResource{Type: typeZone, Resource: l.zone, Name: "example.com", Parent: "com.cloudflare.api.account." + l.admin.account.String()})
 	cmds = append(cmds, command.EnrollEnforcer{ID: l.enforcerID, Name: "edge", Secret: token.Sum(l.enforcer)})
 	if err := authority.Bootstrap(ctx, pen, cmds...); err != nil {
 		l.t.Fatal(err)
