@@ -70,6 +70,10 @@ func ParseULID(s string) (ID, error) {
 // String returns the id as 32 lower-case hex digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
+// Spells reports whether s is what String returns. It is quicker than to parse
+// s or to make that string, and does not allocate.
+func (id *ID) Spells(s string) bool { return len(s) == 2*len(id) && spells(s, id) }
+
 // ULID returns the id as a ULID of 26 characters, as events write their own.
 func (id ID) ULID() string { return ulid.ULID(id).String() }
 
