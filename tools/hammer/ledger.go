@@ -12,8 +12,8 @@ import (
 )
 
 // madeUp is an events.Reader over a ledger that exists nowhere: commits of one
-// event each, made as they are read, log.opened first, then all tokens of a
-// world and the ends of those that are revoked. So an index of any size can be
+// event each, made as they are read, log.opened first, then what its users hold,
+// all tokens of a world and the ends of those that are revoked. So an index of any size can be
 // filled without a stream. Its chain is one of sequence numbers, which only
 // the stream's own reader would check.
 //
@@ -39,7 +39,9 @@ func newMadeUp(w *world, policies int) *madeUp {
 }
 
 // end is the position behind everything but the churn.
-func (m *madeUp) end() events.Position { return m.position(uint64(1 + m.w.n + len(m.last))) }
+func (m *madeUp) end() events.Position {
+	return m.position(uint64(1 + memberships + m.w.n + len(m.last)))
+}
 
 func (m *madeUp) position(seq uint64) events.Position {
 	p := events.Position{Seq: seq, Number: seq, Epoch: 1, Time: m.w.now}
@@ -76,9 +78,12 @@ func (m *madeUp) Read(ctx context.Context, at events.Position, fn func(events.Co
 // commit makes the commit at a sequence, without its record, and the record.
 func (m *madeUp) commit(seq uint64) (events.Commit, events.Record) {
 	var d events.Draft
-	switch i := int(seq) - 2; {
-	case i < 0:
+	switch i := int(seq) - 2 - memberships; {
+	case seq == 1:
 		d = m.w.opened()
+	case i < 0:
+		d.Data = member(i + memberships)
+		d.Subject = "member/" + idOf('m', i+memberships).String()
 	case i < m.w.n:
 		d.Data = m.w.created(i, m.policies)
 		d.Subject = "token/" + tokenID(i).String()

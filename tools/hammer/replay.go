@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -119,6 +120,11 @@ func (b *replay) write(ctx context.Context, group int) error {
 	}
 	if err := publish([]events.Draft{b.w.opened()}); err != nil {
 		return err
+	}
+	for part := range slices.Chunk(b.w.members(), 500) {
+		if err := publish(part); err != nil {
+			return err
+		}
 	}
 	drafts := make([]events.Draft, 0, group)
 	for i := range b.w.n {

@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"watchword.dev/events"
+	"watchword.dev/events/catalogue"
 	"watchword.dev/events/token"
 )
 
@@ -31,6 +32,7 @@ const (
 const (
 	accounts   = 64
 	zonesEach  = 8 // per account
+	usersEach  = 64
 	secretLen  = 48
 	accountKey = "com.cloudflare.api.account."
 	zoneKey    = "com.cloudflare.api.account.zone."
@@ -173,7 +175,20 @@ func ownerID(i int) token.ID {
 	if owner(i) == token.OwnerAccount {
 		return idOf('a', account(i))
 	}
-	return idOf('u', i%4096)
+	return idOf('u', account(i)*usersEach+i/2%usersEach)
+}
+
+// memberships is how many the users have, each in two accounts.
+const memberships = 2 * accounts * usersEach
+
+// member returns the n-th membership: everything in the account of the user's
+// tokens, and a look at the next one.
+func member(n int) *events.MemberAdded {
+	at, role := n/2/usersEach, catalogue.SuperAdministrator
+	if n%2 == 1 {
+		at, role = (at+1)%accounts, catalogue.AdministratorReadOnly
+	}
+	return &events.MemberAdded{Account: idOf('a', at), User: idOf('u', n/2), Roles: []string{role}}
 }
 
 // grant returns the first few of the five policies of token i, an address
@@ -251,6 +266,16 @@ func (w *world) draft(number int, i int, data events.Event) events.Draft {
 }
 
 var installation = idOf('i', 0)
+
+// members returns all memberships as the pen would write them.
+func (w *world) members() []events.Draft {
+	all := make([]events.Draft, memberships)
+	for n := range all {
+		all[n] = w.opened()
+		all[n].ID, all[n].Subject, all[n].Data = idOf('n', n), "member/"+idOf('m', n).String(), member(n)
+	}
+	return all
+}
 
 // opened is the first event of the world's ledger.
 func (w *world) opened() events.Draft {
