@@ -2,12 +2,15 @@ package projectiontest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
+	json "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"watchword.dev/events"
 	"watchword.dev/events/aggregate"
+	"watchword.dev/events/catalogue"
 	"watchword.dev/events/token"
 )
 
@@ -68,10 +71,10 @@ func (s *Story) tokenCreated() (events.Draft, bool) {
 	if !ok {
 		return events.Draft{}, false
 	}
-	id := s.id()
+	id, foreign := s.id(), s.rng.IntN(8) == 0
 	d := s.draft("token", id, &events.TokenCreated{
-		Name: fmt.Sprintf("token %d", len(s.tokens)), OwnerKind: kind, Owner: owner, Secret: s.secret(id, kind),
-		Grant: s.Grant(), Disabled: s.rng.IntN(10) == 0, Request: fmt.Sprintf("r%d", s.rng.IntN(100)),
+		Name: fmt.Sprintf("token %d", len(s.tokens)), OwnerKind: kind, Owner: owner, Secret: s.secret(id, kind, foreign),
+		Grant: s.Grant(), Disabled: s.rng.IntN(10) == 0, Foreign: foreign, Request: fmt.Sprintf("r%d", s.rng.IntN(100)),
 	})
 	if kind == events.OwnedByAccount {
 		d.Account = owner
@@ -93,7 +96,7 @@ func (s *Story) tokenRolled() (events.Draft, bool) {
 	if !ok {
 		return events.Draft{}, false
 	}
-	d := &events.TokenRolled{Secret: s.secret(t.ID, t.OwnerKind)}
+	d := &events.TokenRolled{Secret: s.secret(t.ID, t.OwnerKind, false)}
 	if s.rng.IntN(2) == 0 {
 		d.Request = fmt.Sprintf("r%d", s.rng.IntN(100))
 	}
@@ -146,30 +149,32 @@ func (s *Story) tokenExpired() (events.Draft, bool) {
 	return s.draft("token", t.ID, &events.TokenExpired{ExpiresOn: t.Grant.ExpiresOn}), true
 }
 
-func (s *Story) key(has bool, data func() events.Event) (events.Draft, bool) {
+func (s *Story) key(has bool, data func(token.Digest) events.Event) (events.Draft, bool) {
 	id, ok := s.pick(s.users, func(id token.ID) bool {
 		return s.Users[id].Status == aggregate.Active && s.Users[id].Key.IsZero() != has
 	})
 	if !ok {
 		return events.Draft{}, false
 	}
-	return s.draft("apikey", id, data()), true
+	text := NewKey(s.rng)
+	d := s.draft("apikey", id, data(token.Sum(text)))
+	if _, ended := d.Data.(*events.APIKeyRevoked); !ended {
+		s.UserKeys = append(s.UserKeys, Secret{Text: text, Token: id})
+	}
+	return d, true
 }
 
 func (s *Story) keyIssued() (events.Draft, bool) {
-	return s.key(false, func() events.Event { return &events.APIKeyIssued{Secret: s.digest()} })
+	return s.key(false, func(d token.Digest) events.Event { return &events.APIKeyIssued{Secret: d} })
 }
 
 func (s *Story) keyRolled() (events.Draft, bool) {
-	return s.key(true, func() events.Event { return &events.APIKeyRolled{Secret: s.digest()} })
+	return s.key(true, func(d token.Digest) events.Event { return &events.APIKeyRolled{Secret: d} })
 }
 
 func (s *Story) keyRevoked() (events.Draft, bool) {
-	return s.key(true, func() events.Event { return &events.APIKeyRevoked{Reason: "sunset"} })
+	return s.key(true, func(token.Digest) events.Event { return &events.APIKeyRevoked{Reason: "sunset"} })
 }
-
-// digest returns the digest of a secret that nobody will ask about.
-func (s *Story) digest() token.Digest { return token.Sum(NewSecret(s.rng, token.KindConsumer)) }
 
 func (s *Story) sealed() events.Sealed {
 	return events.Sealed{Key: fmt.Sprintf("person-%d", s.rng.IntN(1<<30)), Nonce: []byte{1, 2, 3}, Ciphertext: []byte{4, 5, 6}}
@@ -178,7 +183,7 @@ func (s *Story) sealed() events.Sealed {
 func (s *Story) userRegistered() events.Draft {
 	name := s.sealed()
 	return s.draft("user", s.id(), &events.UserRegistered{
-		Email: s.sealed(), EmailIndex: fmt.Sprintf("%016x", s.rng.Uint64()), Name: &name, Operator: len(s.users) == 0,
+		Email: s.sealed(), EmailIndex: fmt.Sprintf("%016x", s.rng.Uint64()), Name: &name, Operator: s.rng.IntN(3) == 0,
 	})
 }
 
@@ -229,7 +234,17 @@ func (s *Story) memberAdded() (events.Draft, bool) {
 		return events.Draft{}, false
 	}
 	s.busy[user] = true // one membership of the two at a time
-	return s.draft("member", s.id(), &events.MemberAdded{Account: account, User: user, Roles: []string{"administrator"}}), true
+	return s.draft("member", s.id(), &events.MemberAdded{Account: account, User: user, Roles: s.roles()}), true
+}
+
+// roles returns one or two roles of the present catalogue.
+func (s *Story) roles() []string {
+	all := s.Catalogue.Roles()
+	names := []string{all[s.rng.IntN(len(all))].Name}
+	if s.rng.IntN(3) == 0 {
+		names = append(names, all[s.rng.IntN(len(all))].Name)
+	}
+	return names
 }
 
 func (s *Story) isMember(account, user token.ID) bool {
@@ -254,7 +269,7 @@ func (s *Story) memberChanged() (events.Draft, bool) {
 	if !ok {
 		return events.Draft{}, false
 	}
-	return s.draft("member", m.ID, &events.MemberChanged{Account: m.Account, User: m.User, Roles: []string{"auditor"}}), true
+	return s.draft("member", m.ID, &events.MemberChanged{Account: m.Account, User: m.User, Roles: s.roles()}), true
 }
 
 func (s *Story) memberRemoved() (events.Draft, bool) {
@@ -270,24 +285,37 @@ func (s *Story) policyChanged() (events.Draft, bool) {
 	if !ok {
 		return events.Draft{}, false
 	}
-	return s.draft("policy", id, &events.PolicyChanged{
+	d := &events.PolicyChanged{
 		LifetimeSecondsMax: int64(s.rng.IntN(2)) * 86400, ExpiryRequired: s.rng.IntN(2) == 0, TokensMax: int32(s.rng.IntN(100)),
-	}), true
+	}
+	if s.rng.IntN(2) == 0 {
+		d.KeysEnd = s.Now.Add(time.Duration(s.rng.IntN(120)-60) * time.Minute)
+	}
+	return s.draft("policy", id, d), true
 }
 
 // resourceRegistered registers one of the few zones that the story's grants
 // name, in one of its accounts.
 func (s *Story) resourceRegistered() (events.Draft, bool) {
 	account, ok := s.liveAccount()
-	id := fmt.Sprintf("r%d", s.rng.IntN(3))
+	id := fmt.Sprintf("r%d", s.rng.IntN(zones))
 	_, there := s.liveResource(func(r *aggregate.Resource) bool { return r.Resource == id })
 	if !ok || there || s.claimed[id] {
 		return events.Draft{}, false
 	}
 	s.claimed[id] = true
 	return s.draft("resource", s.id(), &events.ResourceRegistered{
-		Type: typeZone, Resource: id, Name: id + ".example", Parent: typeAccount + "." + account.String(),
+		Type: typeZone, Resource: id, Name: id + ".example", Parent: s.parent(account),
 	}), true
+}
+
+// parent returns the key of an account, or of something in it: a zone is a
+// place like any other.
+func (s *Story) parent(account token.ID) string {
+	if s.rng.IntN(4) == 0 {
+		return fmt.Sprintf("%s.r%d", typeZone, s.rng.IntN(zones))
+	}
+	return typeAccount + "." + account.String()
 }
 
 func (s *Story) liveResource(fits func(*aggregate.Resource) bool) (*aggregate.Resource, bool) {
@@ -313,7 +341,7 @@ func (s *Story) resourceMoved() (events.Draft, bool) {
 	if !ok || !ok2 {
 		return events.Draft{}, false
 	}
-	return s.draft("resource", r.ID, &events.ResourceMoved{Type: r.Type, Resource: r.Resource, Parent: typeAccount + "." + account.String()}), true
+	return s.draft("resource", r.ID, &events.ResourceMoved{Type: r.Type, Resource: r.Resource, Parent: s.parent(account)}), true
 }
 
 func (s *Story) resourceRemoved() (events.Draft, bool) {
@@ -324,15 +352,55 @@ func (s *Story) resourceRemoved() (events.Draft, bool) {
 	return s.draft("resource", r.ID, &events.ResourceRemoved{Type: r.Type, Resource: r.Resource, Reason: "sold"}), true
 }
 
-// cataloguePublished publishes the built-in catalogue again.
+// cataloguePublished publishes a part of the built-in catalogue, with roles of
+// its own.
 func (s *Story) cataloguePublished() events.Draft {
 	s.version++
-	return s.draft("catalogue", s.id(), &events.CataloguePublished{Version: s.version, Document: jsontext.Value(`{}`)})
+	raw, err := json.Marshal(s.document(), json.Deterministic(true))
+	if err != nil {
+		panic(fmt.Sprintf("projectiontest: %v", err))
+	}
+	return s.draft("catalogue", s.id(), &events.CataloguePublished{Version: s.version, Document: raw})
+}
+
+func (s *Story) document() catalogue.Document {
+	first := catalogue.Cloudflare()
+	d := catalogue.Document{Name: fmt.Sprintf("version %d", s.version), ResourceTypes: first.Types()}
+	needed := map[string]bool{}
+	for _, scope := range []string{typeAccount, typeZone, typeUser} {
+		for _, g := range first.Filter("", scope)[:groupsEach] {
+			if s.rng.IntN(8) == 0 || slices.ContainsFunc(d.Groups, func(o catalogue.Group) bool { return o.ID == g.ID }) {
+				continue // this one is dropped
+			}
+			d.Groups = append(d.Groups, g)
+			for _, p := range g.Permissions {
+				needed[p] = true
+			}
+		}
+	}
+	for _, p := range first.Permissions() {
+		if needed[p.Name] {
+			d.Permissions = append(d.Permissions, p)
+		}
+	}
+	for n := range 3 {
+		if s.rng.IntN(6) == 0 {
+			continue
+		}
+		role := catalogue.Role{Name: fmt.Sprintf("Role %d", n)}
+		for range 1 + s.rng.IntN(3) {
+			if id := d.Groups[s.rng.IntN(len(d.Groups))].ID; !slices.Contains(role.Groups, id) {
+				role.Groups = append(role.Groups, id)
+			}
+		}
+		d.Roles = append(d.Roles, role)
+	}
+	return d
 }
 
 func (s *Story) enforcerEnrolled() (events.Draft, bool) {
 	id, text := s.id(), NewSecret(s.rng, token.KindEnforcer)
-	s.Keys = append(s.Keys, Secret{text, id})
+	s.Keys = append(s.Keys, Secret{Text: text, Token: id})
 	return s.draft("enforcer", id, &events.EnforcerEnrolled{
 		Name: fmt.Sprintf("edge-%d", len(s.enforcers)), Region: "north", Secret: token.Sum(text), CeilingSeconds: int32(s.rng.IntN(60)),
 	}), true
@@ -364,13 +432,32 @@ const (
 	typeAccount = "com.cloudflare.api.account"
 	typeZone    = "com.cloudflare.api.account.zone"
 	typeUser    = "com.cloudflare.api.user"
+
+	zones      = 4 // that are ever named
+	groupsEach = 6 // of a scope that are ever used
 )
 
 func (s *Story) keyOf(typ string) string {
 	if s.rng.IntN(4) == 0 {
 		return typ + ".*"
 	}
-	return fmt.Sprintf("%s.r%d", typ, s.rng.IntN(3))
+	return s.place(typ)
+}
+
+// place returns the key of something of a type: one of the first few that there
+// are, or one that nobody knows.
+func (s *Story) place(typ string) string {
+	known := s.accounts
+	switch typ {
+	case typeZone:
+		return fmt.Sprintf("%s.r%d", typ, s.rng.IntN(zones))
+	case typeUser:
+		known = s.users
+	}
+	if n := s.rng.IntN(min(4, len(known)) + 1); n < len(known) {
+		return typ + "." + known[n].String()
+	}
+	return typ + ".r0"
 }
 
 // Grant returns a random valid grant of one to four policies.
@@ -409,10 +496,10 @@ func (s *Story) policy() token.Policy {
 		resources = fmt.Sprintf(`{%q:{%q:"*"}}`, s.keyOf(typeAccount), s.keyOf(scope))
 	}
 	p.Resources = jsontext.Value(resources)
-	groups := s.cat.Filter("", scope)
+	groups := s.Catalogue.Filter("", scope)
 	for range 1 + s.rng.IntN(3) {
 		// Among the first few, so that requests hit what is granted.
-		p.Groups = append(p.Groups, token.GroupRef{ID: groups[s.rng.IntN(min(6, len(groups)))].ID})
+		p.Groups = append(p.Groups, token.GroupRef{ID: groups[s.rng.IntN(min(groupsEach, len(groups)))].ID})
 	}
 	return p
 }
@@ -422,16 +509,15 @@ func (s *Story) policy() token.Policy {
 func (s *Story) Request() token.Request {
 	var r token.Request
 	scope := []string{typeAccount, typeZone, typeUser}[s.rng.IntN(3)]
-	groups := s.cat.Filter("", scope)
-	group, _ := s.cat.Group(groups[s.rng.IntN(min(6, len(groups)))].ID)
+	group := catalogue.Cloudflare().Filter("", scope)[s.rng.IntN(groupsEach)]
 	r.Permission = group.Permissions[s.rng.IntN(len(group.Permissions))]
 	if s.rng.IntN(20) == 0 {
 		r.Permission = "no.such.permission"
 	}
-	if scope == typeZone {
-		r.Resource = append(r.Resource, fmt.Sprintf("%s.r%d", typeAccount, s.rng.IntN(3)))
+	if scope == typeZone && s.rng.IntN(3) > 0 {
+		r.Resource = append(r.Resource, s.place(typeAccount))
 	}
-	r.Resource = append(r.Resource, fmt.Sprintf("%s.r%d", scope, s.rng.IntN(3)))
+	r.Resource = append(r.Resource, s.place(scope))
 	r.Address = addresses[s.rng.IntN(len(addresses))]
 	return r
 }

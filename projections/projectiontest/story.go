@@ -4,6 +4,7 @@
 package projectiontest
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -21,7 +22,17 @@ import (
 // Secret is a secret that a story handed out.
 type Secret struct {
 	Text  string
-	Token token.ID // or the enforcer
+	Token token.ID // or the enforcer, or the user
+	// Foreign marks one that another system made.
+	Foreign bool
+}
+
+// Digest returns what the ledger holds of the secret.
+func (s Secret) Digest() token.Digest {
+	if s.Foreign {
+		return token.SumForeign(sha256.Sum256([]byte(s.Text)))
+	}
+	return token.Sum(s.Text)
 }
 
 // Story is a random history that obeys the rules of the ledger: every event
@@ -41,9 +52,10 @@ type Story struct {
 	Resources map[token.ID]*aggregate.Resource
 	Secrets   []Secret // of tokens, in the order of their making
 	Keys      []Secret // of enforcers
+	UserKeys  []Secret // API keys of users, in the order of their making
+	Catalogue *catalogue.Catalogue
 
 	rng *rand.Rand
-	cat *catalogue.Catalogue
 	// order holds the ids of each map in the order of their making: a map's
 	// own order differs between runs.
 	tokens, users, accounts, members, enforcers, resources []token.ID
@@ -61,7 +73,7 @@ const Brand = "ww"
 // user with an account.
 func NewStory(rng *rand.Rand) *Story {
 	s := &Story{
-		Now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), rng: rng, cat: catalogue.Cloudflare(),
+		Now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), rng: rng, Catalogue: catalogue.Cloudflare(),
 		Tokens: map[token.ID]*aggregate.Token{}, Users: map[token.ID]*aggregate.User{},
 		Accounts: map[token.ID]*aggregate.Account{}, Members: map[token.ID]*aggregate.Member{},
 		Enforcers: map[token.ID]*aggregate.Enforcer{}, Resources: map[token.ID]*aggregate.Resource{},
@@ -172,10 +184,17 @@ func (s *Story) evolve(r *events.Record) error {
 		return evolve(s.Members, &s.members, id, r)
 	case "enforcer":
 		return evolve(s.Enforcers, &s.enforcers, id, r)
+	case "catalogue":
+		return s.published(r)
 	case "resource":
 		return evolve(s.Resources, &s.resources, id, r)
 	}
 	return nil
+}
+
+func (s *Story) published(r *events.Record) (err error) {
+	s.Catalogue, err = catalogue.FromDocument(s.Catalogue, r.Data.(*events.CataloguePublished).Document)
+	return err
 }
 
 func evolve[T any, P interface {
@@ -216,15 +235,27 @@ func NewSecret(rng *rand.Rand, kind token.Kind) string {
 	return string(append(b, check[:]...))
 }
 
+// NewKey returns a well-formed Global API Key, made from rng alone.
+func NewKey(rng *rand.Rand) string {
+	b := []byte(Brand + string(rune(token.KindKey)) + "_")
+	for range 5 {
+		b = fmt.Appendf(b, "%08x", rng.Uint32())
+	}
+	return string(fmt.Appendf(b, "%08x", crc32.ChecksumIEEE(b)))
+}
+
 // secret makes a secret of a token and remembers it.
-func (s *Story) secret(id token.ID, kind events.OwnerKind) token.Digest {
+func (s *Story) secret(id token.ID, kind events.OwnerKind, foreign bool) token.Digest {
 	k := token.KindUser
 	if kind == events.OwnedByAccount {
 		k = token.KindAccount
 	}
-	text := NewSecret(s.rng, k)
-	s.Secrets = append(s.Secrets, Secret{text, id})
-	return token.Sum(text)
+	made := Secret{Text: NewSecret(s.rng, k), Token: id, Foreign: foreign}
+	if foreign {
+		made.Text = fmt.Sprintf("foreign-%x", s.rng.Uint64())
+	}
+	s.Secrets = append(s.Secrets, made)
+	return made.Digest()
 }
 
 // pick returns a random id of those that fit, or false when none does.

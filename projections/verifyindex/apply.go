@@ -15,7 +15,34 @@ import (
 // mode a reader may see an event a moment before Apply returns, never after:
 // the events are facts already, and no answer claims a sequence that was not
 // applied whole.
+//
+// A catalogue has a batch of its own, so that nobody ever judges by it what was
+// written before it and is changed with it, or the other way about.
 func (x *Index) Apply(commits []events.Commit) error {
+	for len(commits) > 0 {
+		n := 1
+		for n < len(commits) && !publishes(&commits[0]) && !publishes(&commits[n]) {
+			n++
+		}
+		if err := x.apply(commits[:n]); err != nil {
+			return err
+		}
+		commits = commits[n:]
+	}
+	return nil
+}
+
+func publishes(c *events.Commit) bool {
+	for i := range c.Records {
+		if _, ok := c.Records[i].Data.(*events.CataloguePublished); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// apply is Apply for commits that go into one batch.
+func (x *Index) apply(commits []events.Commit) error {
 	w := &x.w
 	w.begin()
 	defer w.end()
@@ -29,6 +56,7 @@ func (x *Index) Apply(commits []events.Commit) error {
 	}
 	at := commits[len(commits)-1].End
 	if x.bulk != nil {
+		x.showCatalogue()
 		x.position.Store(&at)
 		if x.tooLarge(w.table) {
 			return x.EndBulk()
@@ -38,6 +66,7 @@ func (x *Index) Apply(commits []events.Commit) error {
 	if err := w.commit(at); err != nil {
 		return err
 	}
+	x.showCatalogue()
 	x.show()
 	x.position.Store(&at)
 	x.sequence.Store(at.Seq)
@@ -53,7 +82,7 @@ func (x *Index) show() {
 		v.gen.end()
 		return
 	}
-	if v.table != x.w.table || v.format.Brand == "" && x.info.Load() != nil {
+	if v.table != x.w.table || v.format.Brand == "" && x.info.Load() != nil || v.foreign != x.foreign.Load() {
 		x.publish(func(n *view) { n.table = x.w.table })
 	}
 }
@@ -90,8 +119,36 @@ func (x *Index) evolve(r *events.Record) error {
 		return x.changeState(r, func(s state) state { return s &^ flagDisabled })
 	case *events.TokenRevoked:
 		return x.changeState(r, func(s state) state { return s | flagRevoked })
-	case *events.UserRemoved, *events.AccountRemoved:
-		return x.ownerRemoved(r.SubjectID())
+	case *events.UserRegistered:
+		return x.registered(r.SubjectID(), d)
+	case *events.UserRemoved:
+		return x.userRemoved(r.SubjectID())
+	case *events.AccountCreated:
+		return x.setAccount(r.SubjectID(), account{alive: true})
+	case *events.AccountRemoved:
+		return x.accountRemoved(r.SubjectID())
+	case *events.PolicyChanged:
+		return x.setAccount(r.SubjectID(), account{alive: true, keysEnd: d.KeysEnd})
+	case *events.MemberAdded:
+		return x.member(d.User, d.Account, d.Roles)
+	case *events.MemberChanged:
+		return x.member(d.User, d.Account, d.Roles)
+	case *events.MemberRemoved:
+		return x.memberRemoved(d.User, d.Account)
+	case *events.ResourceRegistered:
+		return x.w.set(resourceKey(aggregate.ResourceKey(d.Type, d.Resource)), []byte(d.Parent))
+	case *events.ResourceMoved:
+		return x.w.set(resourceKey(aggregate.ResourceKey(d.Type, d.Resource)), []byte(d.Parent))
+	case *events.ResourceRemoved:
+		return x.w.unset(resourceKey(aggregate.ResourceKey(d.Type, d.Resource)))
+	case *events.APIKeyIssued:
+		return x.setKey(r.SubjectID(), d.Secret)
+	case *events.APIKeyRolled:
+		return x.setKey(r.SubjectID(), d.Secret)
+	case *events.APIKeyRevoked:
+		return x.setKey(r.SubjectID(), token.Digest{})
+	case *events.CataloguePublished:
+		return x.published(d)
 	case *events.EnforcerEnrolled, *events.EnforcerRetired:
 		return x.applyEnforcer(r)
 	case *events.LogOpened:
@@ -102,12 +159,7 @@ func (x *Index) evolve(r *events.Record) error {
 		x.info.Store(d)
 		return x.w.set([]byte{rowLog}, raw)
 	case *events.TokenExpiring, *events.TokenExpired: // the clock decides
-	case *events.APIKeyIssued, *events.APIKeyRolled, *events.APIKeyRevoked: // no tokens
-	case *events.UserRegistered, *events.UserUpdated:
-	case *events.AccountCreated, *events.AccountUpdated:
-	case *events.MemberAdded, *events.MemberChanged, *events.MemberRemoved:
-	case *events.ResourceRegistered, *events.ResourceUpdated, *events.ResourceMoved, *events.ResourceRemoved:
-	case *events.CataloguePublished, *events.PolicyChanged:
+	case *events.UserUpdated, *events.AccountUpdated, *events.ResourceUpdated: // no names here
 	case *events.EpochOpened, *events.PenOpened, *events.FormatRaised:
 	default:
 		return fmt.Errorf("%w: %s", events.ErrUnknown, r.Name)
@@ -148,6 +200,11 @@ func (x *Index) created(r *events.Record, d *events.TokenCreated) error {
 	}
 	x.w.tokens++
 	x.w.secrets++
+	if d.Foreign && !x.foreign.Swap(true) {
+		if err := x.w.set([]byte{rowForeign}, nil); err != nil {
+			return err
+		}
+	}
 	if err := x.w.put(e); err != nil {
 		return err
 	}
@@ -175,13 +232,13 @@ func impossible(err error, format string, args ...any) error {
 }
 
 // withGrant returns the entry with the grant compiled into it, in place of one
-// that it may have.
+// that it may have, and with what its owner holds.
 func (x *Index) withGrant(e entry, g *token.Grant) (entry, error) {
 	b, err := token.AppendCompiled(e[:offGrant], *g, x.view.Load().cat)
 	if err != nil {
 		return nil, err
 	}
-	return entry(b).sized(), nil
+	return x.withHoldings(b)
 }
 
 // present returns the entries of a token that has not ended: the newest one,
@@ -300,21 +357,9 @@ func (x *Index) ownerRemoved(owner token.ID) error {
 		return err
 	}
 	for _, id := range ids {
-		l, _, err := x.w.linksOf(id)
+		err := x.eachSecret(id, func(e entry) error { return x.w.setState(e, e.load()|flagOwnerGone) })
 		if err != nil {
 			return err
-		}
-		for _, d := range []token.Digest{l.current, l.previous} {
-			if d.IsZero() {
-				continue
-			}
-			e, err := x.w.entry(d)
-			if err != nil || e == nil {
-				return impossible(err, "the entry of token %v is missing", id)
-			}
-			if err := x.w.setState(e, e.load()|flagOwnerGone); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

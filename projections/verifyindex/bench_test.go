@@ -78,7 +78,7 @@ func (c *crowd) request(i int) token.Request {
 	group, _ := catalogue.Cloudflare().Group(groups[4].ID)
 	return token.Request{
 		Permission: group.Permissions[len(group.Permissions)-1],
-		Resource:   []string{"com.cloudflare.api.account.0123", fmt.Sprintf("com.cloudflare.api.account.zone.%032x", i*5+4)},
+		Resource:   []string{accountPrefix + idOf('a', i%1000).String(), fmt.Sprintf("com.cloudflare.api.account.zone.%032x", i*5+4)},
 		Address:    netip.MustParseAddr("192.0.2.7"),
 	}
 }
@@ -107,13 +107,29 @@ func (c *crowd) created(i int) events.Draft {
 	}
 }
 
+// owners returns the users of the crowd, each a member of two accounts.
+func (c *crowd) owners() []events.Draft {
+	var all []events.Draft
+	for i := range min(c.n, 1000) {
+		user := idOf('u', i)
+		all = append(all, events.Draft{Envelope: events.Envelope{Subject: "user/" + user.String()}, Data: &events.UserRegistered{}})
+		for k, role := range []string{catalogue.SuperAdministrator, catalogue.AdministratorReadOnly} {
+			all = append(all, events.Draft{
+				Envelope: events.Envelope{Subject: "member/" + idOf('m', 2*i+k).String()},
+				Data:     &events.MemberAdded{User: user, Account: idOf('a', (i+k)%1000), Roles: []string{role}},
+			})
+		}
+	}
+	return all
+}
+
 // fill loads the crowd into an index.
 func (c *crowd) fill(b testing.TB, x *Index) {
 	b.Helper()
 	if err := x.BeginBulk(); err != nil {
 		b.Fatal(err)
 	}
-	if err := x.Apply([]events.Commit{c.commit(events.Draft{Data: &events.LogOpened{Brand: "ww"}})}); err != nil {
+	if err := x.Apply([]events.Commit{c.commit(events.Draft{Data: &events.LogOpened{Brand: "ww"}}), c.commit(c.owners()...)}); err != nil {
 		b.Fatal(err)
 	}
 	for i := range c.n {
@@ -185,9 +201,13 @@ func (c *crowd) requests(steps []int32) []token.Request {
 		fmt.Fprintf(&text, "com.cloudflare.api.account.zone.%032x", int(s)*5+4)
 	}
 	keys, size := text.String(), text.Len()/len(steps)
+	accounts := make([]string, 1000)
+	for i := range accounts {
+		accounts[i] = c.request(i).Resource[0]
+	}
 	chains := make([]string, 0, 2*len(steps))
-	for i := range steps {
-		chains = append(chains, first.Resource[0], keys[i*size:(i+1)*size])
+	for i, s := range steps {
+		chains = append(chains, accounts[s%1000], keys[i*size:(i+1)*size])
 		all[i] = first
 		all[i].Resource = chains[2*i : 2*i+2]
 	}

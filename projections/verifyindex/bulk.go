@@ -32,7 +32,9 @@ type bulk struct {
 	// owners is made from the table when the first owner is removed, and
 	// kept up from then on: most ledgers never need it.
 	owners map[token.ID][]token.ID
-	index  *Index
+	// members are the users that each account had at any time.
+	members map[token.ID][]token.ID
+	index   *Index
 }
 
 func (b *bulk) own(owner, id token.ID) {
@@ -58,7 +60,7 @@ func (x *Index) BeginBulk() error {
 	if at := x.Position(); at.Seq != 0 || x.w.table == nil {
 		return fmt.Errorf("verifyindex: a bulk load begins with an empty index, this one is at %d", at.Seq)
 	}
-	x.bulk = &bulk{small: map[string][]byte{}, index: x}
+	x.bulk = &bulk{small: map[string][]byte{}, members: map[token.ID][]token.ID{}, index: x}
 	x.publish(func(v *view) { v.loading = true })
 	return nil
 }
@@ -82,6 +84,7 @@ func (x *Index) EndBulk() error {
 	}
 	x.bulk = nil
 	x.w.forget()
+	clear(x.w.holders)
 	x.publish(func(v *view) { v.loading, v.table = false, x.w.table })
 	x.sequence.Store(at.Seq)
 	x.water.jump(at)

@@ -34,6 +34,9 @@ func TestRevocationIsSeenByAll(t *testing.T) {
 				}
 			}
 			apply(events.Draft{Data: &events.LogOpened{Brand: projectiontest.Brand}})
+			for _, d := range c.owners() {
+				apply(d)
+			}
 			x.Observe(pulse(c.at, c.now), c.now)
 			var live, ended [tokens]atomic.Bool
 			var stop atomic.Bool
@@ -89,7 +92,7 @@ func TestRenew(t *testing.T) {
 	c := newCrowd(50)
 	x := open(t, Options{Now: func() time.Time { return c.now }, blockSize: 2 << 10, alloc: heapBlock}, vfs.NewMem())
 	defer x.Close()
-	commits := []events.Commit{c.commit(events.Draft{Data: &events.LogOpened{Brand: projectiontest.Brand}})}
+	commits := []events.Commit{c.commit(events.Draft{Data: &events.LogOpened{Brand: projectiontest.Brand}}), c.commit(c.owners()...)}
 	for i := range c.n {
 		commits = append(commits, c.commit(c.created(i)))
 	}
@@ -256,7 +259,7 @@ func TestOldViewFindsWhatHasMoved(t *testing.T) {
 	x := open(t, Options{Now: func() time.Time { return c.now }, blockSize: 4 << 10, alloc: heapBlock}, vfs.NewMem())
 	defer x.Close()
 	early := c.n / 6 // few enough that the table must grow for the rest
-	commits := []events.Commit{c.commit(events.Draft{Data: &events.LogOpened{Brand: projectiontest.Brand}})}
+	commits := []events.Commit{c.commit(events.Draft{Data: &events.LogOpened{Brand: projectiontest.Brand}}), c.commit(c.owners()...)}
 	for i := range early {
 		commits = append(commits, c.commit(c.created(i)))
 	}

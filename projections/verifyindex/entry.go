@@ -17,6 +17,8 @@ const (
 	offSize      = digestLen
 	offVersion   = digestLen + 4
 	offOwnerKind = digestLen + 5
+	offHeld      = digestLen + 6
+	offHolder    = digestLen + 7
 	offState     = digestLen + 8
 	offNumber    = digestLen + 16
 	offToken     = digestLen + 24
@@ -24,7 +26,7 @@ const (
 	offGrant     = digestLen + 56
 
 	rowHeader    = offGrant - digestLen
-	entryVersion = 2
+	entryVersion = 3
 )
 
 // Flags of a state.
@@ -132,13 +134,15 @@ func (e entry) bare() entry {
 		return e
 	}
 	c := append(make(entry, 0, bareLen), e[:offGrant]...)
-	return entry(token.Compiled(e[offGrant:]).AppendBare(c)).sized()
+	c = token.Compiled(e[offGrant:e.offHoldings()]).AppendBare(c)
+	c[offHeld], c[offHolder] = 0, 0
+	return c.sized()
 }
 
 // whole reports whether e is an entry with everything in its place, but for
 // its grant, which Evaluate looks at.
 func (e entry) whole() bool {
-	return len(e) >= offGrant && e[offVersion] == entryVersion &&
+	return len(e) >= offGrant && e[offVersion] == entryVersion && e.offHoldings() >= offGrant &&
 		uint64(binary.LittleEndian.Uint32(e[offSize:])) == uint64(len(e)-digestLen)
 }
 
@@ -160,6 +164,7 @@ type rowView struct {
 // row is whole.
 func viewRow(row []byte) (rowView, bool) {
 	if len(row) < rowHeader || row[offVersion-digestLen] != entryVersion ||
+		len(row) < rowHeader+int(row[offHeld-digestLen])*heldLen ||
 		uint64(binary.LittleEndian.Uint32(row)) != uint64(len(row)) {
 		return rowView{}, false
 	}
@@ -172,4 +177,6 @@ func (r rowView) token() token.ID            { return r.id(offToken) }
 func (r rowView) owner() token.ID            { return r.id(offOwner) }
 func (r rowView) ownerKind() token.OwnerKind { return token.OwnerKind(r.row[offOwnerKind-digestLen]) }
 func (r rowView) number() uint64             { return r.uint(offNumber) }
-func (r rowView) grant() token.Compiled      { return token.Compiled(r.row[rowHeader:]) }
+func (r rowView) grant() token.Compiled {
+	return token.Compiled(r.row[rowHeader : len(r.row)-len(r.holdings())])
+}

@@ -31,6 +31,9 @@ func newScene(t *testing.T, o Options) *scene {
 	t.Helper()
 	rng := projectiontest.Seed(t)
 	s := projectiontest.Tell(rng, 20)
+	for !s.Catalogue.Permission(readDNS).Known() || !s.Catalogue.Permission(writeDNS).Known() {
+		s = projectiontest.Tell(rng, 20)
+	}
 	c := &clock{s.Now}
 	o.Now = c.Now
 	x := open(t, o, vfs.NewMem())

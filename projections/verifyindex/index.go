@@ -23,18 +23,26 @@ import (
 // Name and Version name the rows: a store of another version is built anew.
 const (
 	Name    = "verifyindex"
-	Version = 2
+	Version = 3
 )
 
 // The first byte of each kind of row.
 const (
-	rowEnforcer = 'e'
-	rowID       = 'i'
-	rowLog      = 'l'
-	rowCount    = 'n'
-	rowOwner    = 'o'
-	rowEntry    = 't'
-	rowRemoved  = 'x'
+	rowAccount   = 'a'
+	rowOfAccount = 'b'
+	rowCatalogue = 'c'
+	rowEnforcer  = 'e'
+	rowForeign   = 'f'
+	rowID        = 'i'
+	rowKey       = 'k'
+	rowLog       = 'l'
+	rowMember    = 'm'
+	rowCount     = 'n'
+	rowOwner     = 'o'
+	rowResource  = 'r'
+	rowEntry     = 't'
+	rowUser      = 'u'
+	rowRemoved   = 'x'
 )
 
 var (
@@ -55,7 +63,8 @@ type Options struct {
 	MemoryBytes int64
 	// Bounds are how old answers may be; DefaultBounds where zero.
 	Bounds Bounds
-	// Catalogue is the built-in one when nil.
+	// Catalogue is the one that holds until the first is published; the
+	// built-in one when nil.
 	Catalogue *catalogue.Catalogue
 	Now       func() time.Time // time.Now when nil
 	Log       *slog.Logger     // nothing is said when nil
@@ -98,6 +107,7 @@ type Index struct {
 	water     watermark
 	sequence  atomic.Uint64
 	info      atomic.Pointer[events.LogOpened] // nil before log.opened
+	foreign   atomic.Bool                      // a token was taken over from another system
 	counts    struct{ tokens, secrets, resident atomic.Int64 }
 
 	swap sync.Mutex // guards the changes of view; readers need none
@@ -105,6 +115,7 @@ type Index struct {
 	// Owned by the goroutine that applies.
 	position atomic.Pointer[events.Position]
 	removed  map[token.ID]struct{} // owners
+	version  uint32                // of the catalogue that was published last
 	ids      *idTable              // nil in disk mode
 	bulk     *bulk                 // nil but during a load
 	w        writer
@@ -119,6 +130,7 @@ type view struct {
 	gen     *generation // in disk mode, where table is nil
 	cat     *catalogue.Catalogue
 	format  token.Format
+	foreign bool // secrets of other systems are looked up
 }
 
 var _ projector.Bulk = (*Index)(nil)
@@ -136,7 +148,10 @@ func Open(o Options) (*Index, error) {
 		return nil, err
 	}
 	x := &Index{o: o, store: store, removed: map[token.ID]struct{}{}}
-	x.w = writer{x: x, links: map[token.ID]links{}, rows: map[token.Digest]entry{}}
+	x.w = writer{
+		x: x, links: map[token.ID]links{}, rows: map[token.Digest]entry{},
+		small: map[string][]byte{}, holders: map[token.ID]*holder{},
+	}
 	x.water.log = o.Log
 	// While the table is in memory the block cache needs next to nothing.
 	x.release = cache.Reserve(int(max(o.MemoryBytes-residentCache, 0)))
@@ -172,6 +187,9 @@ func (x *Index) load() error {
 	if err := x.loadSmall(); err != nil {
 		return err
 	}
+	if err := x.loadCatalogue(); err != nil {
+		return err
+	}
 	return x.loadTable()
 }
 
@@ -188,6 +206,10 @@ func (x *Index) loadSmall() error {
 		}
 		x.info.Store(info)
 	}
+	if _, ok, err = x.store.Get([]byte{rowForeign}); err != nil {
+		return err
+	}
+	x.foreign.Store(ok)
 	if raw, ok, err = x.store.Get([]byte{rowCount}); err != nil || !ok {
 		return err
 	}
@@ -298,6 +320,7 @@ func (x *Index) publish(change func(*view)) {
 	if info := x.info.Load(); info != nil {
 		v.format = token.Format{Brand: info.Brand}
 	}
+	v.foreign = x.foreign.Load()
 	v.ready = !v.loading && (v.table != nil || v.gen != nil) && v.format.Brand != ""
 	x.view.Store(&v)
 }
@@ -370,11 +393,9 @@ func (x *Index) Sequence() uint64 { return x.sequence.Load() }
 // its secrets and the key of its pulses. It is nil before that is applied.
 func (x *Index) Info() *events.LogOpened { return x.info.Load() }
 
-// Catalogue returns the catalogue that decisions are made by.
+// Catalogue returns the catalogue that decisions are made by: the one that was
+// published last.
 func (x *Index) Catalogue() *catalogue.Catalogue { return x.view.Load().cat }
-
-// SetCatalogue replaces the catalogue, which must extend the one before it.
-func (x *Index) SetCatalogue(c *catalogue.Catalogue) { x.publish(func(v *view) { v.cat = c }) }
 
 // Observe takes in a pulse whose signature the caller has checked, and when it
 // arrived (by Options.Now). Without pulses the index has no answer.

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"watchword.dev/events"
-	"watchword.dev/events/catalogue"
 	"watchword.dev/events/eventstest"
 	"watchword.dev/events/token"
 	"watchword.dev/projections/projectiontest"
@@ -83,7 +83,7 @@ func TestVerifyIsWhatTheLedgerSays(t *testing.T) {
 // compare asks the index and the oracle about some secrets of the story.
 func compare(t *testing.T, x *Index, s *projectiontest.Story, rng *rand.Rand, now time.Time) {
 	t.Helper()
-	o := oracle{s, catalogue.Cloudflare()}
+	o := oracleOf(s)
 	for range min(40, len(s.Secrets)) {
 		secret, req := s.Secrets[rng.IntN(len(s.Secrets))], s.Request()
 		want, policy := o.verify(secret, req, now)
@@ -95,6 +95,14 @@ func compare(t *testing.T, x *Index, s *projectiontest.Story, rng *rand.Rand, no
 				s.At.Seq, tok.ID, tok.Status, got, want, policy, req, tok.Grant)
 		}
 		identify(t, x, o, secret, req, now)
+	}
+	for _, k := range s.UserKeys[max(0, len(s.UserKeys)-10):] {
+		req := s.Request()
+		want := o.verifyKey(k, req, now)
+		if got := x.Verify(k.Text, &req); got.Reason != want || got.Verdict != want.Verdict() || got.Owner != k.Token ||
+			got.OwnerKind != token.OwnerUser || !got.Token.IsZero() || !got.Policy.IsZero() || got.Sequence != s.At.Seq {
+			t.Fatalf("sequence %d, API key of %v: got %+v, want %v\nrequest %+v", s.At.Seq, k.Token, got, want, req)
+		}
 	}
 	for _, k := range s.Keys {
 		info, reason := x.Enforcer(k.Text)
@@ -121,7 +129,7 @@ func identify(t *testing.T, x *Index, o oracle, secret projectiontest.Secret, re
 		want = token.ReasonNone
 	}
 	tok := o.story.Tokens[secret.Token]
-	if reason != want || id.Token != tok.ID || id.Number != tok.Number {
+	if reason != want || id.Token != tok.ID || id.Number != tok.Number || id.Kind.String() != string(tok.OwnerKind) {
 		t.Fatalf("identify: got %+v %v, want %v of %v", id, reason, want, tok.ID)
 	}
 	if reason == token.ReasonNone && (!id.ExpiresOn.Equal(tok.Grant.ExpiresOn) || !id.NotBefore.Equal(tok.Grant.NotBefore)) {
@@ -345,7 +353,11 @@ func TestImpossibleEventsStop(t *testing.T) {
 
 func TestMalformedIsToldWithoutALookUp(t *testing.T) {
 	rng := projectiontest.Seed(t)
+	foreign := func(s projectiontest.Secret) bool { return s.Foreign }
 	s := projectiontest.Tell(rng, 40)
+	for len(s.Secrets) == 0 || slices.ContainsFunc(s.Secrets, foreign) {
+		s = projectiontest.Tell(rng, 40)
+	}
 	c := &clock{s.Now}
 	x := open(t, Options{Now: c.Now}, vfs.NewMem())
 	defer x.Close()

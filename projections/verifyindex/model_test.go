@@ -24,9 +24,11 @@ type oracle struct {
 	cat   *catalogue.Catalogue
 }
 
+func oracleOf(s *projectiontest.Story) oracle { return oracle{s, s.Catalogue} }
+
 func (o oracle) verify(secret projectiontest.Secret, req token.Request, now time.Time) (token.Reason, token.ID) {
 	t := o.story.Tokens[secret.Token]
-	d := token.Sum(secret.Text)
+	d := secret.Digest()
 	live := t.Secret == d || t.Previous == d && now.Before(t.PreviousUntil)
 	switch {
 	case !live || t.Status == aggregate.Revoked || o.story.OwnerGone(t):
@@ -52,6 +54,9 @@ func (o oracle) verify(secret projectiontest.Secret, req token.Request, now time
 			}
 			if effect == token.EffectDeny {
 				return token.ReasonDeniedByPolicy, p.ID
+			}
+			if !o.held(t, req) {
+				return token.ReasonNoPolicy, token.ID{}
 			}
 			return token.ReasonNone, p.ID
 		}
@@ -89,6 +94,132 @@ func (o oracle) applies(p token.Policy, req token.Request) bool {
 		}
 	}
 	return false
+}
+
+// verifyKey answers as the index must about a user's API key.
+func (o oracle) verifyKey(key projectiontest.Secret, req token.Request, now time.Time) token.Reason {
+	u := o.story.Users[key.Token]
+	if u.Key != key.Digest() {
+		return token.ReasonRevoked
+	}
+	p := o.cat.Permission(req.Permission)
+	if !p.Known() {
+		return token.ReasonUnknownPermission
+	}
+	at := o.rootOf(req.Resource)
+	scoped := slices.ContainsFunc(o.cat.Groups(), func(g catalogue.Group) bool {
+		return slices.Contains(g.Permissions, req.Permission) && slices.Contains(g.Scopes, userType)
+	})
+	if !o.holds(u.ID, at, req.Permission) || typeOf(at) == userType && !scoped {
+		return token.ReasonNoPolicy
+	}
+	if a := o.account(at); a != nil && !a.Policy.KeysEnd.IsZero() && !now.Before(a.Policy.KeysEnd) {
+		return token.ReasonExpired
+	}
+	return token.ReasonNone
+}
+
+const (
+	userType    = "com.cloudflare.api.user"
+	accountType = "com.cloudflare.api.account"
+	nobodys     = "gone" // the root of what lies in something that is gone
+)
+
+// held reports whether the owner of a token holds what is asked for.
+func (o oracle) held(t *aggregate.Token, req token.Request) bool {
+	at := o.rootOf(req.Resource)
+	if t.OwnerKind == events.OwnedByAccount {
+		return at == "" || at == accountType+"."+t.Owner.String()
+	}
+	return o.holds(t.Owner, at, req.Permission)
+}
+
+// holds reports whether a user holds a permission below a root: the key of an
+// account or a user, nobodys, or nothing when nobody is registered for it.
+func (o oracle) holds(user token.ID, at, permission string) bool {
+	u := o.story.Users[user]
+	switch typeOf(at) {
+	case "":
+		return u.Operator
+	case userType:
+		return at == userType+"."+user.String()
+	case accountType:
+	default:
+		return false
+	}
+	a := o.account(at)
+	if a == nil {
+		return u.Operator
+	}
+	for _, m := range o.story.Members {
+		if m.User == user && m.Account == a.ID && m.Status == aggregate.Active && a.Status == aggregate.Active &&
+			slices.ContainsFunc(m.Roles, func(name string) bool { return o.roleHas(name, permission) }) {
+			return true
+		}
+	}
+	return false
+}
+
+func (o oracle) roleHas(name, permission string) bool {
+	p, _ := o.cat.PermissionAt(o.cat.Permission(permission))
+	for _, r := range o.cat.Roles() {
+		if r.Name != name {
+			continue
+		}
+		return r.All == catalogue.AllEverything || r.All == catalogue.AllRead && p.Class == catalogue.Read ||
+			slices.ContainsFunc(r.Groups, func(id string) bool {
+				g, _ := o.cat.Group(id)
+				return slices.Contains(g.Permissions, permission)
+			})
+	}
+	return false
+}
+
+func (o oracle) account(key string) *aggregate.Account {
+	for id, a := range o.story.Accounts {
+		if key == accountType+"."+id.String() {
+			return a
+		}
+	}
+	return nil
+}
+
+// rootOf returns the root of a chain.
+func (o oracle) rootOf(chain []string) string {
+	for _, key := range chain {
+		if isRoot(key) {
+			return key
+		}
+		if r := o.registered(key); r != nil {
+			return o.above(r.Parent, 0)
+		}
+	}
+	return ""
+}
+
+func (o oracle) above(key string, depth int) string {
+	r := o.registered(key)
+	switch {
+	case isRoot(key):
+		if a := o.account(key); typeOf(key) == accountType && (a == nil || a.Status != aggregate.Active) {
+			return nobodys
+		}
+		return key
+	case r == nil || depth > 100:
+		return nobodys
+	}
+	return o.above(r.Parent, depth+1)
+}
+
+func isRoot(key string) bool { return typeOf(key) == accountType || typeOf(key) == userType }
+
+func (o oracle) registered(key string) *aggregate.Resource {
+	for _, r := range o.story.Resources {
+		if r.Status == aggregate.Active && r.Key() == key {
+			return r
+		}
+	}
+	return nil
 }
 
 // grants reports whether a group of the policy has the permission and may be

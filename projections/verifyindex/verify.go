@@ -1,6 +1,7 @@
 package verifyindex
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"runtime"
 	"time"
@@ -43,14 +44,20 @@ func (x *Index) VerifyWithin(ceiling time.Duration, secret string, req *token.Re
 		v.table.nearEntry(&digest)
 	}
 	kind, err := v.format.Parse(secret)
-	if err != nil {
-		d.Reason = token.ReasonMalformed
+	switch {
+	case err == nil && (kind == token.KindUser || kind == token.KindAccount):
+	case err == nil && kind == token.KindKey:
+		x.verifyKey(&d, v, ceiling, &digest, req, now)
 		return d
-	}
-	if kind != token.KindUser && kind != token.KindAccount {
+	case err == nil:
 		// It is a secret, but not one that does anything at an enforcer.
 		d.Reason = token.ReasonUnknown
 		return d
+	case !v.takes(secret):
+		d.Reason = token.ReasonMalformed
+		return d
+	default:
+		digest = foreignDigest(secret)
 	}
 	x.verify(&d, v, ceiling, &digest, req, now)
 	return d
@@ -58,6 +65,19 @@ func (x *Index) VerifyWithin(ceiling time.Duration, secret string, req *token.Re
 
 // longestSecret is longer than any secret: more is not worth a digest.
 const longestSecret = 256
+
+// shortestForeign is the shortest secret of another system that is looked up.
+const shortestForeign = 8
+
+// takes reports whether a secret that is not of our form may be one that was
+// taken over from another system.
+func (v *view) takes(secret string) bool {
+	return v.foreign && len(secret) >= shortestForeign && len(secret) <= longestSecret
+}
+
+func foreignDigest(secret string) token.Digest {
+	return token.SumForeign(sha256.Sum256([]byte(secret)))
+}
 
 // VerifyDigest is VerifyWithin for callers that hold the digest only.
 func (x *Index) VerifyDigest(ceiling time.Duration, digest token.Digest, req *token.Request) (d token.Decision) {
@@ -85,7 +105,20 @@ func (x *Index) verify(d *token.Decision, v *view, ceiling time.Duration, digest
 	if q.at.IsZero() {
 		q.at = now
 	}
-	x.lookup(v, digest, &q)
+	for {
+		q.cat, q.perm = v.cat, perm
+		x.lookup(v, digest, &q)
+		if q.afar {
+			x.lookAfar(digest, &q)
+		}
+		// A catalogue that holds from now on and an entry from after that do
+		// not go with the one before it.
+		now := x.view.Load()
+		if d.Reason != token.ReasonNone || now.cat == v.cat {
+			break
+		}
+		v, perm = now, now.cat.Permission(req.Permission)
+	}
 	d.Verdict = d.Reason.Verdict()
 }
 
@@ -124,6 +157,13 @@ type query struct {
 	d     *token.Decision
 
 	identity *Identity // when not nil, it is filled too
+
+	// afar says that the entry alone does not tell; sight is then the rows
+	// that do.
+	afar  bool
+	sight *sight
+	// broken says that a row could not be read.
+	broken bool
 }
 
 // lookup finds the entry of a digest and answers q from it.
@@ -194,13 +234,17 @@ func (q *query) decide(r rowView) {
 	case s.has(flagDisabled):
 		d.Reason = token.ReasonDisabled
 	default:
-		d.Reason, d.Policy, _ = r.grant().Evaluate(q.cat, q.perm, q.chain, q.addr, q.at)
+		allowed := false
+		d.Reason, d.Policy, allowed = r.grant().Evaluate(q.cat, q.perm, q.chain, q.addr, q.at)
+		if allowed && !q.held(r) {
+			d.Reason, d.Policy = token.ReasonNoPolicy, token.ID{}
+		}
 	}
 }
 
 // Identity is what a secret is, whatever it may do.
 type Identity struct {
-	Kind      token.Kind // of the secret
+	Kind      token.Kind // of the secret; of one of another system by its owner
 	Token     token.ID
 	Owner     token.ID
 	OwnerKind token.OwnerKind
@@ -218,6 +262,9 @@ type Identity struct {
 
 func (id *Identity) fill(r rowView) {
 	id.Token, id.Owner, id.OwnerKind, id.Number = r.token(), r.owner(), r.ownerKind(), r.number()
+	if id.Kind = token.KindUser; id.OwnerKind == token.OwnerAccount {
+		id.Kind = token.KindAccount
+	}
 	id.NotBefore, id.ExpiresOn = r.grant().Validity()
 	if r.state.has(flagReplaced) {
 		id.Until = fromMilli(r.state.until())
@@ -236,11 +283,16 @@ func (x *Index) Identify(secret string, addr netip.Addr) (Identity, token.Reason
 		return id, token.ReasonNotReady
 	}
 	kind, err := v.format.Parse(secret)
-	if err != nil {
+	digest := token.Sum(secret)
+	switch {
+	case err == nil:
+		if id.Kind = kind; kind != token.KindUser && kind != token.KindAccount {
+			return id, token.ReasonUnknown
+		}
+	case v.takes(secret):
+		digest = foreignDigest(secret)
+	default:
 		return id, token.ReasonMalformed
-	}
-	if id.Kind = kind; kind != token.KindUser && kind != token.KindAccount {
-		return id, token.ReasonUnknown
 	}
 	now := x.o.Now()
 	var reason token.Reason
@@ -248,7 +300,6 @@ func (x *Index) Identify(secret string, addr netip.Addr) (Identity, token.Reason
 		return id, reason
 	}
 	var d token.Decision
-	digest := token.Sum(secret)
 	x.lookup(v, &digest, &query{cat: v.cat, addr: addr, now: now, at: now, d: &d, identity: &id})
 	if d.Reason == token.ReasonUnknownPermission {
 		// No permission was asked for; everything that is checked before

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"watchword.dev/events"
+	"watchword.dev/events/catalogue"
 	"watchword.dev/events/token"
 	"watchword.dev/projections/projector"
 )
@@ -31,9 +32,14 @@ type writer struct {
 	links map[token.ID]links     // what this batch has linked; of a load only tokens with two secrets
 	rows  map[token.Digest]entry // entries of this batch; in disk mode
 	owned []ownedToken           // tokens that this batch has created
+	small map[string][]byte      // other rows that this batch has set; nil when deleted
 
-	tokens, secrets int64  // how many more there are
-	room            []byte // for an entry that is being made
+	// holders is what is known of users; of a load all of them.
+	holders map[token.ID]*holder
+
+	next            *catalogue.Catalogue // that this batch publishes
+	tokens, secrets int64                // how many more there are
+	room            []byte               // for an entry that is being made
 	key             [1 + 2*16 + digestLen]byte
 }
 
@@ -42,6 +48,9 @@ type ownedToken struct{ owner, token token.ID }
 func (w *writer) begin() {
 	if w.x.bulk == nil {
 		w.batch = w.x.store.DB().NewBatch()
+		if len(w.holders) > mostHolders {
+			clear(w.holders)
+		}
 	}
 }
 
@@ -59,6 +68,7 @@ func (w *writer) end() {
 func (w *writer) forget() {
 	clear(w.links)
 	clear(w.rows)
+	clear(w.small)
 	w.owned = w.owned[:0]
 }
 
@@ -83,11 +93,37 @@ func (w *writer) count() []byte {
 
 // set writes one of the small rows.
 func (w *writer) set(key, value []byte) error {
+	if value == nil {
+		value = []byte{}
+	}
 	if w.batch == nil {
 		w.x.bulk.small[string(key)] = value
 		return nil
 	}
+	w.small[string(key)] = value
 	return w.batch.Set(key, value, nil)
+}
+
+// unset deletes one of the small rows.
+func (w *writer) unset(key []byte) error {
+	if w.batch == nil {
+		delete(w.x.bulk.small, string(key))
+		return nil
+	}
+	w.small[string(key)] = nil
+	return w.batch.Delete(key, nil)
+}
+
+// get returns one of the small rows as this batch has left it.
+func (w *writer) get(key []byte) ([]byte, bool, error) {
+	if w.batch == nil {
+		v, ok := w.x.bulk.small[string(key)]
+		return v, ok, nil
+	}
+	if v, ok := w.small[string(key)]; ok {
+		return v, v != nil, nil
+	}
+	return w.x.store.Get(key)
 }
 
 // prefixed returns the key of a row, valid until the next call.
