@@ -166,6 +166,20 @@ func TestRequestLimit(t *testing.T) {
 	}
 }
 
+// TestOwnFailures: what fails on this side is not the sender's fault, and is
+// never called so, however many strangers have come from the address.
+func TestOwnFailures(t *testing.T) {
+	g := guard(t, throttle.Limits{Requests: per(1, time.Hour), Wrong: per(1, time.Hour)})
+	g.send("GET", "/a")
+	g.internal = true
+	if got := told(g.send("GET", "/a", "Authorization", g.wrong())); got != `503|"default";r=0;t=3600|"default";q=1;w=3600|2` {
+		t.Errorf("got %s", got)
+	}
+	if n := g.gate.WrongCredentials(); n != 0 {
+		t.Errorf("%d wrong credentials, and nobody has looked", n)
+	}
+}
+
 // TestAddressLimit: everything from an address counts, before anything is
 // looked at.
 func TestAddressLimit(t *testing.T) {
