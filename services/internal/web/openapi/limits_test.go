@@ -89,6 +89,25 @@ func TestRequestLimit(t *testing.T) {
 	l.do("GET", "/client/v4/user", l.admin.header(), nil, 429, codeRateLimited)
 }
 
+// TestTokenLimit: a token has one quota for reads, verifications and commands,
+// and it is not its owner's.
+func TestTokenLimit(t *testing.T) {
+	l := newLimitedLab(t, throttle.Limits{Requests: throttle.Limit{Quota: 3, Window: time.Hour}})
+	self := userType + l.admin.id.String()
+	made := l.create(userTokens, l.admin.header(), grant("t", apiTokensRead, self))
+	told := func(method, path string, body any, status, code int, want string) {
+		t.Helper()
+		if got := l.do(method, path, bearer(made.Value), body, status, code).Header.Get("Ratelimit"); got != want {
+			t.Errorf("%s %s: Ratelimit is %s, want %s", method, path, got, want)
+		}
+	}
+	told("GET", userTokens, nil, 200, 0, `"default";r=2;t=1200`)
+	told("GET", userTokens+"/verify", nil, 200, 0, `"default";r=1;t=2400`)
+	told("DELETE", userTokens+"/"+made.ID, nil, 403, 9109, `"default";r=0;t=3600`)
+	told("GET", userTokens, nil, 429, codeRateLimited, `"default";r=0;t=3600`)
+	l.do("GET", userTokens, l.admin.header(), nil, 200, 0)
+}
+
 // TestRollKeepsTheLimit: a new secret is no new quota.
 func TestRollKeepsTheLimit(t *testing.T) {
 	l := newLimitedLab(t, throttle.Limits{Requests: throttle.Limit{Quota: 3, Window: time.Hour}})
