@@ -94,7 +94,7 @@ func (r *rules) createToken(v *view, p *principal, c *command.CreateToken, now t
 		return outcome{}, fault.New(fault.NotPermitted).WithPointer("/widens")
 	}
 	g, err := r.grant(v, p, at, c.Grant, now)
-	if err != nil {
+	if err != nil || c.DryRun {
 		return outcome{}, err
 	}
 	if t, first, ok := r.repeated(v, c.Request, c.Repeat, now); ok &&
@@ -110,9 +110,13 @@ func (r *rules) createToken(v *view, p *principal, c *command.CreateToken, now t
 	if err := checkSecret(v, c.Secret); err != nil {
 		return outcome{}, err
 	}
+	version := uint32(0)
+	if c.Template != "" {
+		version = v.published().Version
+	}
 	return outcome{token: at.ID, draft: r.tokenDraft(p, at, now, &events.TokenCreated{
 		Name: c.Name, OwnerKind: at.OwnerKind, Owner: at.Owner, Secret: c.Secret, Grant: g,
-		Disabled: c.Disabled, Template: c.Template, TemplateVersion: c.TemplateVersion, Widens: c.Widens,
+		Disabled: c.Disabled, Template: c.Template, TemplateVersion: version, Widens: c.Widens,
 		Request: c.Request, Origin: p.caller.Origin,
 	})}, nil
 }

@@ -41,13 +41,24 @@ func (s *Service) createToken(x *web.Exchange, of ownership) error {
 	if b.Status != "" && b.Status != statusActive && b.Status != statusDisabled {
 		return fault.New(fault.InvalidStatus).WithPointer("/status")
 	}
+	dry, err := oneOf(x.Request().URL.Query(), "dry_run", "false", "true")
+	if err != nil {
+		return err
+	}
+	if err := s.fill(&b, c.holder(of, account)); err != nil {
+		return err
+	}
 	g, err := s.grant(&b)
 	if err != nil {
 		return err
 	}
 	cmd := command.CreateToken{
 		Target: command.Target{ID: s.IDs.New(), OwnerKind: of.kind, Owner: account},
-		Name:   b.Name, Grant: g, Disabled: b.Status == statusDisabled,
+		Name:   b.Name, Grant: g, Disabled: b.Status == statusDisabled, Template: b.Template,
+		Widens: b.Widens != nil && *b.Widens,
+	}
+	if dry {
+		return s.preview(x, c, cmd)
 	}
 	if cmd.Request, cmd.Repeat, err = s.repeat(x, c, account, token.ID{}, raw); err != nil {
 		return err
@@ -97,7 +108,7 @@ func (s *Service) updateToken(x *web.Exchange, of ownership) error {
 	if err != nil {
 		return err
 	}
-	r, err := s.do(x, c, command.UpdateToken{Target: at, Name: b.Name, Grant: g, Status: b.Status})
+	r, err := s.do(x, c, command.UpdateToken{Target: at, Name: b.Name, Grant: g, Status: b.Status, Widens: b.Widens})
 	if err != nil {
 		return err
 	}
@@ -251,6 +262,21 @@ func (s *Service) change(x *web.Exchange, of ownership, cmd func(command.Target,
 // command is durable by then, so a projection that is slow changes nothing
 // about the answer.
 func (s *Service) do(x *web.Exchange, c *caller, cmd command.Command) (command.Result, error) {
+	r, err := s.ask(x, c, cmd)
+	if err != nil {
+		return r, err
+	}
+	if r.Token == nil && r.Enforcer == nil && r.User == nil && r.Account == nil && r.Member == nil && r.Resource == nil {
+		// The form of the answer depends on it.
+		return r, fault.Wrap(fault.Internal, errors.New("management: a result without what it is about"))
+	}
+	x.Sequence(r.Seq)
+	s.settle(x.Context(), r.Seq)
+	return r, nil
+}
+
+// ask gives a command to the authority.
+func (s *Service) ask(x *web.Exchange, c *caller, cmd command.Command) (command.Result, error) {
 	by, err := s.sender(x, c)
 	if err != nil {
 		return command.Result{}, err
@@ -261,12 +287,6 @@ func (s *Service) do(x *web.Exchange, c *caller, cmd command.Command) (command.R
 	if err != nil {
 		return r, outcome(err)
 	}
-	if r.Token == nil && r.Enforcer == nil && r.User == nil && r.Account == nil && r.Member == nil && r.Resource == nil {
-		// The form of the answer depends on it.
-		return r, fault.Wrap(fault.Internal, errors.New("management: a result without what it is about"))
-	}
-	x.Sequence(r.Seq)
-	s.settle(x.Context(), r.Seq)
 	return r, nil
 }
 

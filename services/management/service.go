@@ -15,6 +15,7 @@ import (
 	"watchword.dev/projections/directory"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/internal/command"
+	"watchword.dev/services/internal/prefill"
 	"watchword.dev/services/internal/web"
 )
 
@@ -130,6 +131,7 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.Handle(http.MethodGet, base+"/memberships", s.listMemberships)
 
 	s.directoryRoutes(rt)
+	rt.Handle(http.MethodGet, prefill.Path, s.readLink)
 
 	rt.Handle(http.MethodGet, "/v1/enforcers", s.listEnforcers)
 	rt.Handle(http.MethodPost, "/v1/enforcers", s.enrollEnforcer)

@@ -23,6 +23,12 @@ type tokenBody struct {
 	NotBefore string         `json:"not_before"`
 	ExpiresOn string         `json:"expires_on"`
 	Condition *conditionBody `json:"condition"`
+	// Template makes the policies, with its holes filled by Parameters.
+	Template   string            `json:"template"`
+	Parameters map[string]values `json:"parameters"`
+	// Widens lets the token give more than it holds, up to what its user
+	// holds. On an update, absent keeps it.
+	Widens *bool `json:"widens"`
 }
 
 type policyBody struct {
@@ -170,7 +176,11 @@ type tokenAnswer struct {
 	ExpiresOn  string         `json:"expires_on,omitempty"`
 	Policies   []policyAnswer `json:"policies"`
 	Condition  *conditionBody `json:"condition,omitzero"`
-	Value      string         `json:"value,omitempty"` // the secret, at creation only
+	// Template and TemplateVersion are those that the token was made from.
+	Template        string `json:"template,omitempty"`
+	TemplateVersion uint32 `json:"template_version,omitzero"`
+	Widens          bool   `json:"widens,omitzero"`
+	Value           string `json:"value,omitempty"` // the secret, at creation only
 }
 
 type policyAnswer struct {
@@ -197,26 +207,33 @@ const (
 // answer returns t as clients see it now. Order and bytes of what they sent
 // are kept.
 func (s *Service) answer(t *aggregate.Token) tokenAnswer {
-	cat := s.Catalogue()
 	a := tokenAnswer{
 		ID: t.ID, Name: t.Name, Status: status(t, s.Now()),
 		IssuedOn: seconds(t.Created), ModifiedOn: seconds(t.Modified), RolledOn: seconds(t.Rolled),
 		NotBefore: seconds(t.Grant.NotBefore), ExpiresOn: seconds(t.Grant.ExpiresOn),
-		Policies: make([]policyAnswer, 0, len(t.Grant.Policies)),
-	}
-	for _, p := range t.Grant.Policies {
-		q := policyAnswer{ID: p.ID, Effect: p.Effect, Resources: p.Resources, Groups: make([]groupAnswer, 0, len(p.Groups))}
-		for _, ref := range p.Groups {
-			g, _ := cat.Group(ref.ID) // a group that is gone has no name
-			q.Groups = append(q.Groups, groupAnswer{ID: ref.ID, Name: g.Name})
-		}
-		a.Policies = append(a.Policies, q)
+		Policies: s.policies(t.Grant.Policies),
+		Template: t.Template, TemplateVersion: t.TemplateVersion, Widens: t.Widens,
 	}
 	if c := t.Grant.Condition; c != nil {
 		ip := &addressBody{In: c.RequestIP.In, NotIn: c.RequestIP.NotIn}
 		a.Condition = &conditionBody{RequestIP: ip, Dotted: ip}
 	}
 	return a
+}
+
+// policies returns policies as clients see them.
+func (s *Service) policies(all []token.Policy) []policyAnswer {
+	cat := s.Catalogue()
+	out := make([]policyAnswer, 0, len(all))
+	for _, p := range all {
+		q := policyAnswer{ID: p.ID, Effect: p.Effect, Resources: p.Resources, Groups: make([]groupAnswer, 0, len(p.Groups))}
+		for _, ref := range p.Groups {
+			g, _ := cat.Group(ref.ID) // a group that is gone has no name
+			q.Groups = append(q.Groups, groupAnswer{ID: ref.ID, Name: g.Name})
+		}
+		out = append(out, q)
+	}
+	return out
 }
 
 // status is computed: the clock alone makes a token expired.

@@ -69,6 +69,9 @@ type tokenFlags struct {
 	status               string
 	includeExpired       bool
 	clearIP, clearExpiry bool
+	dryRun               bool
+
+	from templateFlags
 }
 
 func (f *tokenFlags) base() string {
@@ -86,7 +89,7 @@ func (a *App) tokenCommand() *cobra.Command {
 		a.tokenCreateCommand(f), a.tokenListCommand(f), a.tokenShowCommand(f), a.tokenUpdateCommand(f), a.tokenRollCommand(f),
 		a.tokenSwitchCommand(f, "disable", "Suspend a token; `enable` ends that"),
 		a.tokenSwitchCommand(f, "enable", "End a token's suspension"),
-		a.tokenRevokeCommand(f), a.tokenVerifyCommand(f),
+		a.tokenRevokeCommand(f), a.tokenVerifyCommand(f), a.tokenLinkCommand(),
 	)
 	return cmd
 }
@@ -221,18 +224,19 @@ func (a *App) tokenCreateCommand(f *tokenFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create", Short: "Create a token; its secret is shown this once", Args: cobra.NoArgs,
 		Example: `  watchword token create --name "dns deployer" --permission "DNS Write" --zone <zone id>
-  watchword token create --name ci --policies policies.json --ip 192.0.2.0/24 --expires 90d --secret-file ci.secret`,
+  watchword token create --name ci --policies policies.json --ip 192.0.2.0/24 --expires 90d --secret-file ci.secret
+  watchword token create --template edit-zone-dns --param zone=<zone id> --dry-run`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			if f.name == "" {
-				return Fail(ExitLocal, errors.New("a token needs a name"), "add --name")
-			}
-			body, err := a.body(cmd.Context(), c, f)
+			body, err := a.creation(cmd.Context(), c, f)
 			if err != nil {
 				return err
+			}
+			if f.dryRun {
+				return a.preview(cmd.Context(), c, f, body)
 			}
 			file, err := openSecretFile(f.secretFile)
 			if err != nil {
@@ -248,7 +252,25 @@ func (a *App) tokenCreateCommand(f *tokenFlags) *cobra.Command {
 	}
 	f.scopeFlags(cmd)
 	f.secretFlags(cmd)
+	f.from.add(cmd)
+	cmd.Flags().StringVar(&f.from.link, "from-link", "", "make the token that this link asks for (see `watchword token link`)")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only say what the token would be able to do, and whether you may create it")
 	return cmd
+}
+
+// creation builds the request of a create from the flags.
+func (a *App) creation(ctx context.Context, c *client, f *tokenFlags) (map[string]any, error) {
+	body, err := a.body(ctx, c, f)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.fromTemplate(body); err != nil {
+		return nil, err
+	}
+	if f.name == "" && body["template"] == nil {
+		return nil, Fail(ExitLocal, errors.New("a token needs a name"), "add --name")
+	}
+	return body, nil
 }
 
 // showSecret hands over a fresh secret: into the file, or on standard output.

@@ -64,15 +64,17 @@ type CreateToken struct {
 	Grant    token.Grant  `json:"grant"`
 	Disabled bool         `json:"disabled,omitzero"`
 	Secret   token.Digest `json:"secret"`
-	// Template and TemplateVersion say from which template of which
-	// catalogue the grant was made, if from one.
-	Template        string `json:"template,omitzero"`
-	TemplateVersion uint32 `json:"template_version,omitzero"`
+	// Template says from which template of the catalogue the grant was made,
+	// if from one.
+	Template string `json:"template,omitzero"`
 	// Widens lets the token give more than it holds itself, up to what its
 	// user holds.
 	Widens  bool   `json:"widens,omitzero"`
 	Request string `json:"request,omitzero"` // digest of actor, route, body and idempotency key
 	Repeat  bool   `json:"repeat,omitzero"`
+	// DryRun asks only whether the command would be accepted. The result then
+	// names no token.
+	DryRun bool `json:"dry_run,omitzero"`
 }
 
 // UpdateToken replaces a token's name and grant. Status "" and Widens nil keep

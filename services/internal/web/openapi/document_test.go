@@ -175,6 +175,7 @@ func TestEveryRoute(t *testing.T) {
 		try("PUT", at+"/"+a.ID+"/value", pattern+"/{token_id}/value", as, `{"grace":"1h"}`)
 		try("DELETE", at+"/"+a.ID, pattern+"/{token_id}", as, `{"reason":"why"}`)
 	}
+	try("GET", "/tokens/new?template=edit-zone-dns&zone=a&zone=b&name=x", "/tokens/new", nil, nil)
 	try("GET", "/client/v4/user", "/client/v4/user", as, nil)
 	try("GET", "/client/v4/accounts", "/client/v4/accounts", as, nil)
 	try("GET", "/client/v4/accounts/"+l.admin.account.String(), "/client/v4/accounts/{account_id}", as, nil)

@@ -34,6 +34,7 @@ type tokenView struct {
 	RolledOn   string `json:"rolled_on"`
 	ExpiresOn  string `json:"expires_on"`
 	Value      string `json:"value"`
+	Template   string `json:"template"`
 }
 
 func (p person) accountTokens() string {
