@@ -111,7 +111,7 @@ func Strict(cmd *cobra.Command) {
 
 // Commands returns the client verbs.
 func (a *App) Commands() []*cobra.Command {
-	return []*cobra.Command{a.tokenCommand(), a.enforcerCommand(), a.permissionsCommand(), a.ctxCommand(), a.eventsCommand()}
+	return append(a.directoryCommands(), a.tokenCommand(), a.enforcerCommand(), a.permissionsCommand(), a.ctxCommand(), a.eventsCommand(), a.importCommand())
 }
 
 // json says whether the output is for programs.

@@ -24,6 +24,7 @@ const maxAnswer = 64 << 20
 type client struct {
 	ctx  Context
 	http *http.Client
+	bulk bool // an import, which lets others go first
 }
 
 func (a *App) client() (*client, error) {
@@ -100,6 +101,9 @@ func (c *client) request(ctx context.Context, method, path string, in any) (*htt
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "watchword-cli")
+	if c.bulk {
+		r.Header.Set("Watchword-Bulk", "true")
+	}
 	return r, nil
 }
 
@@ -133,6 +137,14 @@ func (c *client) do(r *http.Request, out any) error {
 	return nil
 }
 
+// statusError is a refusal with its HTTP status.
+type statusError struct {
+	status int
+	text   string
+}
+
+func (e *statusError) Error() string { return e.text }
+
 // remoteError turns a refusal into an error with hints.
 func remoteError(resp *http.Response, errs []apiError) error {
 	text, code := resp.Status, 0
@@ -142,7 +154,7 @@ func remoteError(resp *http.Response, errs []apiError) error {
 			text += " (at " + p + ")"
 		}
 	}
-	err := fmt.Errorf("%s [HTTP %d, code %d]", text, resp.StatusCode, code)
+	err := &statusError{resp.StatusCode, fmt.Sprintf("%s [HTTP %d, code %d]", text, resp.StatusCode, code)}
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return Fail(ExitDenied, err, "the credential in use may be wrong, revoked, or may not do this")
