@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
 	"watchword.dev/events/catalogue"
 	"watchword.dev/events/eventstest"
 	"watchword.dev/events/fault"
@@ -46,6 +47,8 @@ type story struct {
 	past  *authoritytest.Directory
 	clock eventstest.Clock
 	named map[string]command.CreateToken
+
+	catalogues aggregate.Catalogues
 }
 
 func tell(t *testing.T) *story {
@@ -57,7 +60,7 @@ func tell(t *testing.T) *story {
 }
 
 func (s *story) decide(by command.Caller, cmd command.Command) (authority.Decided, error) {
-	return authority.Decide(s.past, by, cmd, s.clock.Now(), s.NewID)
+	return authority.DecideIn(&s.catalogues, s.past, by, cmd, s.clock.Now(), s.NewID)
 }
 
 // do returns the name of the event, "unchanged", or the code of the fault.
