@@ -27,7 +27,8 @@ func (p *principal) mayWiden(kind events.OwnerKind) bool {
 //   - of all accounts, or all zones, users hold what their roles in every one
 //     of their accounts do;
 //   - of users, everybody holds everything about themselves;
-//   - what nobody is registered for is the operators';
+//   - a resource that nobody has registered is the operators', but for accounts
+//     and users: those are made here;
 //   - an account's token is for that account alone, with all that lies in it;
 //   - whoever comes by a token grants at most that token's own grant, unless
 //     it was made to give more.
@@ -180,13 +181,10 @@ func (r *rules) reachPlace(p *principal, kind events.OwnerKind, owner token.ID, 
 	case inUser:
 		return nil, kind == events.OwnedByUser && root == owner
 	case unregistered:
-		if p.user == nil {
-			// An account's token gives what its own grant names, and
-			// that names no other account.
-			return nil, r.catalogue.TypeName(s.Type) != typeAccount && r.catalogue.TypeName(s.Type) != typeUser
-		}
-		named := kind == events.OwnedByUser || r.catalogue.TypeName(s.Type) != typeAccount
-		return nil, p.user.Operator && named && r.catalogue.TypeName(s.Type) != typeUser
+		// Accounts and users are made here, so that one which is not known
+		// is nobody's. An account's token gives what its own grant names.
+		name := r.catalogue.TypeName(s.Type)
+		return nil, name != typeAccount && name != typeUser && (p.user == nil || p.user.Operator)
 	}
 	return nil, false
 }

@@ -82,7 +82,7 @@ var grants = []struct {
 	}, "group_not_held"},
 	{"operator: an account that is not there", func(s *story) string {
 		return s.do(s.me(), s.create(authoritytest.Grant(accountKey(s.NewID()), accountSettings)))
-	}, "token.created.v1"},
+	}, "group_not_held"},
 	{"an account that is not there", func(s *story) string {
 		return s.do(s.stranger(), s.create(authoritytest.Grant(accountKey(s.NewID()), accountSettings)))
 	}, "group_not_held"},
