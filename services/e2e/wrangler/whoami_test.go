@@ -36,6 +36,16 @@ func TestWhoami(t *testing.T) {
 	w := install(ctx, t)
 	s := serve(ctx, t)
 	account := s.account(ctx)
+	// One more of which nothing may be said: no token is for it.
+	var other struct {
+		ID string `json:"id"`
+	}
+	s.call(ctx, http.MethodPost, "/accounts", map[string]string{"name": "Another"}, &other)
+	s.call(ctx, http.MethodPost, "/accounts/"+other.ID+"/members", map[string]any{"email": s.Admin.Email, "roles": []string{"Super Administrator"}}, &struct{}{})
+	var seen []struct{}
+	if s.call(ctx, http.MethodGet, "/accounts", nil, &seen); len(seen) != 2 {
+		t.Fatalf("the operator sees %d accounts", len(seen))
+	}
 	asks := func(verify, user, memberships int) string {
 		return fmt.Sprintf("GET /client/v4/accounts: 200\nGET /client/v4/memberships: %d\nGET /client/v4/user/tokens/verify: %d\nGET /client/v4/user: %d", memberships, verify, user)
 	}
