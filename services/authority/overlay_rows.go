@@ -79,7 +79,8 @@ func (v *view) applyUser(r *events.Record) error {
 }
 
 // applyMember finds the membership by its account and user, which its events
-// carry and which never change: the past has no look-up by its id.
+// carry and which never change, because only the pair tells whether the past
+// knows of another membership in its place.
 func (v *view) applyMember(r *events.Record) error {
 	top := v.layers[0]
 	var account, user token.ID
