@@ -16,7 +16,7 @@ import (
 // TestRounding: the API shows seconds, and rounding never makes a token valid
 // when it was not asked to be.
 func TestRounding(t *testing.T) {
-	s := &Service{Config{IDs: token.NewGenerator(nil), Catalogue: catalogue.Cloudflare, Limits: token.DefaultLimits}}
+	s := &Service{Config: Config{IDs: token.NewGenerator(nil), Catalogue: catalogue.Cloudflare, Limits: token.DefaultLimits}}
 	for _, c := range []struct{ notBefore, expiresOn, wantBefore, wantExpires string }{
 		{"2030-01-01T00:00:00Z", "2031-01-01T00:00:00Z", "2030-01-01T00:00:00Z", "2031-01-01T00:00:00Z"},
 		{"2030-01-01T00:00:00.001Z", "2031-01-01T00:00:00.999Z", "2030-01-01T00:00:01Z", "2031-01-01T00:00:00Z"},

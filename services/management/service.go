@@ -39,6 +39,7 @@ type Directory interface {
 	MemberOf(account, user token.ID) (aggregate.Member, bool, error)
 	Memberships(user token.ID) ([]aggregate.Member, error)
 	Enforcers() ([]aggregate.Enforcer, error)
+	Catalogues
 	// Applied is the last sequence that queries see.
 	Applied() uint64
 }
@@ -91,7 +92,10 @@ type Config struct {
 }
 
 // Service answers the management API.
-type Service struct{ Config }
+type Service struct {
+	Config
+	catalogues aggregate.Catalogues
+}
 
 // New returns a service with the defaults of cfg filled in.
 func New(cfg Config) (*Service, error) {
@@ -116,7 +120,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Limits == (token.Limits{}) {
 		cfg.Limits = token.DefaultLimits
 	}
-	return &Service{cfg}, nil
+	return &Service{Config: cfg}, nil
 }
 
 // base is where Cloudflare's clients expect the API.
@@ -132,6 +136,8 @@ func (s *Service) Routes(rt *web.Router) {
 
 	s.directoryRoutes(rt)
 	rt.Handle(http.MethodGet, prefill.Path, s.readLink)
+	rt.Handle(http.MethodGet, base+"/catalogue", s.getCatalogue)
+	rt.Handle(http.MethodPut, base+"/catalogue", s.putCatalogue)
 
 	rt.Handle(http.MethodGet, "/v1/enforcers", s.listEnforcers)
 	rt.Handle(http.MethodPost, "/v1/enforcers", s.enrollEnforcer)

@@ -1,6 +1,8 @@
 package serve
 
 import (
+	"context"
+
 	"watchword.dev/events"
 	"watchword.dev/events/aggregate"
 	"watchword.dev/events/token"
@@ -50,6 +52,18 @@ func (l liveDirectory) Resource(key string) (aggregate.Resource, bool, error) {
 }
 
 func (l liveDirectory) Catalogue() (aggregate.Catalogue, bool, error) { return l.get().Catalogue() }
+
+func (l liveDirectory) EachToken(ctx context.Context, visit func(*aggregate.Token) error) error {
+	return l.get().EachToken(ctx, visit)
+}
+
+func (l liveDirectory) EachMember(ctx context.Context, visit func(*aggregate.Member) error) error {
+	return l.get().EachMember(ctx, visit)
+}
+
+func (l liveDirectory) EachResource(ctx context.Context, visit func(*aggregate.Resource) error) error {
+	return l.get().EachResource(ctx, visit)
+}
 
 func (l liveDirectory) Enforcer(id token.ID) (aggregate.Enforcer, bool, error) {
 	return l.get().Enforcer(id)
