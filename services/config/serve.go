@@ -42,6 +42,7 @@ type Serve struct {
 	StoreMax    Bytes  `key:"nats-max-bytes" default:"0" doc:"Cap of all that the embedded NATS server stores. 0: 80 % of the disk."`
 
 	// Who is who.
+	Catalogue     string `key:"catalogue" doc:"YAML file with the catalogue that the first start publishes; later ones are published by watchword catalogue publish. Empty: the built-in one."`
 	Brand         string `key:"brand" default:"ww" doc:"First letters of every secret, 2 to 4 lower-case ones, the same on all nodes for ever."`
 	OperatorEmail string `key:"operator-email" default:"operator@example.com" doc:"Address of the operator that the first start registers."`
 	Master        Secret `key:"master-key" doc:"Master key of personal fields, 64 hex digits. Empty: master.key in the data directory, made by the first start."`

@@ -111,7 +111,8 @@ func Strict(cmd *cobra.Command) {
 
 // Commands returns the client verbs.
 func (a *App) Commands() []*cobra.Command {
-	return append(a.directoryCommands(), a.tokenCommand(), a.enforcerCommand(), a.permissionsCommand(), a.ctxCommand(), a.eventsCommand(), a.importCommand())
+	return append(a.directoryCommands(), a.tokenCommand(), a.enforcerCommand(), a.permissionsCommand(),
+		a.catalogueCommand(), a.ctxCommand(), a.eventsCommand(), a.importCommand())
 }
 
 // json says whether the output is for programs.

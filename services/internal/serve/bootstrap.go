@@ -16,6 +16,7 @@ import (
 	"watchword.dev/events/token"
 	"watchword.dev/services/authority"
 	"watchword.dev/services/config"
+	"watchword.dev/services/internal/cataloguefile"
 	"watchword.dev/services/internal/cli"
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/durable"
@@ -50,6 +51,10 @@ type bootstrap struct {
 	Enforcer     token.ID `json:"enforcer"`
 	APIKey       string   `json:"api_key"`
 	EnforcerKey  string   `json:"enforcer_key"`
+	// Catalogue is the document to publish, empty for the built-in one, and
+	// Publication the id of that.
+	Catalogue   jsontext.Value `json:"catalogue,omitzero"`
+	Publication token.ID       `json:"publication,omitzero"`
 }
 
 // planned reads the plan of a first start that is not complete, or nil.
@@ -86,8 +91,13 @@ func plan(cfg *config.Serve) (*bootstrap, error) {
 
 // newPlan writes the plan of a first start.
 func newPlan(cfg *config.Serve) (*bootstrap, error) {
+	doc, err := readCatalogue(cfg)
+	if err != nil {
+		return nil, err
+	}
 	ids := token.NewGenerator(nil)
 	p := &bootstrap{
+		Catalogue: doc, Publication: ids.New(),
 		Installation: ids.New(), Brand: cfg.Brand, Email: cfg.OperatorEmail,
 		User: ids.New(), Account: ids.New(), Member: ids.New(), Enforcer: ids.New(),
 	}
@@ -106,19 +116,41 @@ func newPlan(cfg *config.Serve) (*bootstrap, error) {
 	return p, durable.CreatePrivate(cfg.Path(bootstrapFile), b)
 }
 
-// carryOut makes the operator, an account and an enforcer.
+// carryOut makes the operator, an account and an enforcer, and publishes the
+// catalogue.
 func (p *bootstrap) carryOut(ctx context.Context, pen *authority.Pen, keys *keyring.Keyring) error {
 	email, err := keys.Seal(ctx, p.User, p.Email)
 	if err != nil {
 		return err
 	}
-	return authority.Bootstrap(ctx, pen,
+	cmds := []command.Command{
 		command.RegisterUser{ID: p.User, Email: email, EmailIndex: keys.EmailIndex(p.Email), Operator: true},
 		command.IssueAPIKey{User: p.User, Secret: token.Sum(p.APIKey)},
 		command.CreateAccount{ID: p.Account, Name: "Default account"},
 		command.AddMember{ID: p.Member, Account: p.Account, User: p.User, Roles: []string{authority.SuperAdministrator}},
 		command.EnrollEnforcer{ID: p.Enforcer, Name: "first", Secret: token.Sum(p.EnforcerKey)},
-	)
+	}
+	if len(p.Catalogue) > 0 {
+		cmds = append(cmds, command.PublishCatalogue{ID: p.Publication, Document: p.Catalogue})
+	}
+	return authority.Bootstrap(ctx, pen, cmds...)
+}
+
+// readCatalogue reads the file of the catalogue that a first start publishes;
+// nil where there is none.
+func readCatalogue(cfg *config.Serve) (jsontext.Value, error) {
+	if cfg.Catalogue == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(cfg.Catalogue)
+	if err != nil {
+		return nil, fmt.Errorf("the catalogue: %w", err)
+	}
+	f, _, err := cataloguefile.Load(raw, nil)
+	if err != nil {
+		return nil, fmt.Errorf("the catalogue: %s:%w", cfg.Catalogue, err)
+	}
+	return f.Document, nil
 }
 
 // writeAdmin writes admin.json at the end of a first start, and at later ones

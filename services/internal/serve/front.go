@@ -116,7 +116,7 @@ func (f *front) serveAll() error {
 			Authority: n.authority, Directory: liveDirectory{n.directory}, Reached: n.directory,
 			Verifier: liveIndex{n.index},
 			Settle:   []management.Waiter{n.index}, SettleTime: 250 * time.Millisecond,
-			Sealer: n.keys, RequestKey: n.keys.RequestKey(), Catalogue: cat, Format: n.format(), ReadWait: n.cfg.WaitMax,
+			Sealer: n.keys, RequestKey: n.keys.RequestKey(), Catalogue: n.catalogue, Format: n.format(), ReadWait: n.cfg.WaitMax,
 		})
 		if err != nil {
 			return err
@@ -141,6 +141,20 @@ func (f *front) serveAll() error {
 	openapi.Routes(rt)
 	f.routes.Store(rt)
 	return nil
+}
+
+// catalogue returns the catalogue of the directory's newest rows, which is what
+// they are read with.
+func (n *node) catalogue() *catalogue.Catalogue {
+	published, _, err := n.directory.get().Catalogue()
+	if err == nil {
+		var cat *catalogue.Catalogue
+		if cat, err = n.catalogues.Of(&published); err == nil {
+			return cat
+		}
+	}
+	n.log.Error("the published catalogue cannot be read", "error", err)
+	return n.index.get().Catalogue()
 }
 
 // rebuilding is a rebuild as a job: it has no result but that it is done.

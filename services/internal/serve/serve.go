@@ -18,6 +18,7 @@ import (
 	"github.com/oklog/run"
 
 	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
 	"watchword.dev/events/stream"
 	"watchword.dev/events/token"
 	"watchword.dev/projections/directory"
@@ -46,9 +47,11 @@ type node struct {
 	keys      *keyring.Keyring
 	opened    events.LogOpened // what the ledger says of itself
 	directory *live[*directory.Directory]
-	index     *live[*verifyindex.Index]
-	pen       *authority.Pen // nil where another node has it
-	authority command.Authority
+	// catalogues are those of the directory.
+	catalogues aggregate.Catalogues
+	index      *live[*verifyindex.Index]
+	pen        *authority.Pen // nil where another node has it
+	authority  command.Authority
 
 	listener net.Listener
 	front    *front
@@ -126,6 +129,9 @@ func (n *node) open(ctx context.Context) error {
 	n.front = newFront(n)
 	if n.plan, err = n.firstStart(); err != nil {
 		return err
+	}
+	if n.plan == nil && n.cfg.Catalogue != "" {
+		n.log.Info("the file is not read: the first start has published a catalogue, watchword catalogue publish replaces it", "catalogue", n.cfg.Catalogue)
 	}
 	if n.nats, err = openNATS(n.cfg, n.cfg.Path(natsDir), n.log); err != nil {
 		return err
