@@ -3,6 +3,8 @@ package management
 import (
 	"context"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"watchword.dev/events"
 	"watchword.dev/events/aggregate"
 	"watchword.dev/events/catalogue"
@@ -112,6 +114,10 @@ func (s *Service) putCatalogue(x *web.Exchange) error {
 	}
 	raw, err := x.Body(catalogue.MaxDocument)
 	if err != nil {
+		return err
+	}
+	var members map[string]jsontext.Value // what it says is looked at below
+	if err := x.DecodeBytes(raw, &members); err != nil {
 		return err
 	}
 	if err := s.fresh(x); err != nil {

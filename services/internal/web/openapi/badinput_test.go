@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"watchword.dev/events/catalogue"
 	"watchword.dev/services/internal/web"
 )
 
@@ -61,6 +62,7 @@ func (l *lab) bodied(ids map[string]string) []route {
 		route{"POST", "/client/v4/users/" + l.admin.id.String() + "/api_key", asAdmin, `{"x":1}`, true, web.MaxBody},
 		route{"PUT", "/client/v4/user/api_key", asAdmin, `{"x":1}`, true, web.MaxBody},
 		route{"DELETE", "/client/v4/user/api_key", asAdmin, `{"reason":"r"}`, true, web.MaxBody},
+		route{"PUT", "/client/v4/catalogue", asAdmin, `{"name":"n"}`, false, catalogue.MaxDocument},
 		route{"POST", "/v1/enforcers", asAdmin, `{"name":"n"}`, false, web.MaxBody},
 		route{"DELETE", "/v1/enforcers/" + l.enforcerID.String(), asAdmin, `{"reason":"r"}`, true, web.MaxBody},
 		route{"POST", "/v1/verify", asEnforcer, `{"secret":"s","permission":"p","resource":["r"]}`, false, 1 << 20},
@@ -157,6 +159,9 @@ func TestBadBodies(t *testing.T) {
 					if code = 9207; verify {
 						code = 20005
 					}
+				}
+				if name == "a control letter" && strings.HasSuffix(r.path, "/catalogue") {
+					code = 20030
 				}
 				if verify && name == "a number" && a.code() == 9207 {
 					continue
@@ -340,7 +345,7 @@ func (l *lab) fill(r web.Route, ids map[string]string) (path, body string) {
 		"{member_id}", l.admin.member.String(), "{user_id}", l.admin.id.String(),
 		"{zone}", l.zone, "{type}", typeZone, "{id}", l.zone).Replace(r.Pattern)
 	switch {
-	case r.Method == "POST" && r.Pattern == "/v1/enforcers":
+	case r.Method == "POST" && r.Pattern == "/v1/enforcers", r.Method == "PUT" && r.Pattern == "/client/v4/catalogue":
 		body = `{"name":"n"}`
 	case r.Method == "POST" && strings.HasSuffix(r.Pattern, "/tokens"), r.Method == "PUT" && strings.HasSuffix(r.Pattern, "{token_id}"):
 		body = grant("n", dnsWrite, zone)
@@ -452,8 +457,8 @@ func TestTenants(t *testing.T) {
 			}
 		}
 	}
-	// Nobody but an operator sees enforcers.
-	for _, r := range []route{{method: "GET", path: "/v1/enforcers"}, {method: "POST", path: "/v1/enforcers", body: `{"name":"n"}`}, {method: "DELETE", path: "/v1/enforcers/" + l.enforcerID.String()}} {
+	// Nobody but an operator sees enforcers and the catalogue.
+	for _, r := range []route{{method: "GET", path: "/client/v4/catalogue"}, {method: "PUT", path: "/client/v4/catalogue", body: `{"name":"n"}`}, {method: "GET", path: "/v1/enforcers"}, {method: "POST", path: "/v1/enforcers", body: `{"name":"n"}`}, {method: "DELETE", path: "/v1/enforcers/" + l.enforcerID.String()}} {
 		l.unmoved(r.path, func() *answer { return l.do(r.method, r.path, l.rival.header(), r.body, 403, 9109) })
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	json "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
 
@@ -181,6 +182,12 @@ func TestEveryRoute(t *testing.T) {
 	try("GET", "/client/v4/accounts/"+l.admin.account.String(), "/client/v4/accounts/{account_id}", as, nil)
 	l.tryDirectory(try)
 	try("GET", "/client/v4/memberships", "/client/v4/memberships", as, nil)
+	var cat struct {
+		Document jsontext.Value `json:"document"`
+	}
+	try("GET", "/client/v4/catalogue", "/client/v4/catalogue", as, nil).into(t, &cat)
+	try("PUT", "/client/v4/catalogue?dry_run=true", "/client/v4/catalogue", as, `{"name":"nothing of its own"}`)
+	try("PUT", "/client/v4/catalogue", "/client/v4/catalogue", as, string(cat.Document))
 	try("GET", "/v1/enforcers", "/v1/enforcers", as, nil)
 	var n struct {
 		ID  string `json:"id"`
