@@ -168,8 +168,11 @@ var headers = []badness{
 		return m.as(o, "Authorization: Bearer "+strings.Repeat("a", 8000))
 	}, malformed},
 	{"a secret with a typo", secured, func(m *misuse, o operation) string {
-		v := m.userToken.Value
-		return m.as(o, "Authorization: Bearer "+v[:20]+string(v[20]^1)+v[21:])
+		v, typo := m.userToken.Value, "0"
+		if v[20:21] == typo {
+			typo = "1"
+		}
+		return m.as(o, "Authorization: Bearer "+v[:20]+typo+v[21:])
 	}, unaccepted},
 	{"a well-formed stranger", secured, func(m *misuse, o operation) string {
 		return m.as(o, "Authorization: Bearer wwu_2nf70CwLdjhc7DaClkHUkhzRo9Hja5jxtMJRfP18nLFL")
