@@ -67,20 +67,6 @@ type Token struct {
 	Seq    uint64 `json:"seq"`
 }
 
-// Notice says of which end of a token, and how many days ahead, notice was
-// given; 0 days ahead is that it has come. The zero value is none.
-type Notice struct {
-	ExpiresOn  time.Time `json:"expires_on"`
-	DaysBefore int32     `json:"days_before,omitzero"`
-}
-
-// Given reports whether notice was given, so many days ahead or fewer, of the
-// end that the token has now.
-func (t *Token) Given(daysBefore int32) bool {
-	n := t.Notice
-	return !n.ExpiresOn.IsZero() && n.ExpiresOn.Equal(t.Grant.ExpiresOn) && n.DaysBefore <= daysBefore
-}
-
 // Apply moves the token over a record about it.
 func (t *Token) Apply(r *events.Record) error {
 	if t.Seq == 0 != isTokenCreated(r) || t.Status == Revoked {

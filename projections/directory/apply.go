@@ -153,6 +153,9 @@ func (c *change) setToken(before, t *aggregate.Token) error {
 	if err := c.secrets(tokenSecrets(before), tokenSecrets(t)); err != nil {
 		return err
 	}
+	if err := c.notice(before, t); err != nil {
+		return err
+	}
 	lived, lives := before.Seq != 0 && before.Status != aggregate.Revoked, t.Status != aggregate.Revoked
 	if before.Seq != 0 && lived == lives && before.Name == t.Name {
 		return nil
@@ -191,6 +194,24 @@ func (c *change) setToken(before, t *aggregate.Token) error {
 	}
 	c.counts[o] = n
 	return err
+}
+
+// notice keeps the entry of the next notice of a token's end.
+func (c *change) notice(before, t *aggregate.Token) error {
+	was, had := before.NextNotice()
+	due, has := t.NextNotice()
+	if had && has && was.Equal(due) {
+		return nil
+	}
+	if had {
+		if err := c.b.Delete(noticeKey(was, t.ID), nil); err != nil {
+			return err
+		}
+	}
+	if !has {
+		return nil
+	}
+	return c.b.Set(noticeKey(due, t.ID), nil, nil)
 }
 
 // held is a secret that something alive holds.

@@ -39,6 +39,7 @@ const (
 	tableRequest   = 'r' // stretch of time, request digest → aggregate.Request
 	tableOpened    = 'l' // → events.LogOpened
 	tablePlace     = 'p' // list, name, zero byte, id → nothing; what has not ended
+	tableNotice    = 'w' // when the next notice of its end is due, token id → nothing
 	tableLength    = 'q' // list → how many entries it has in tablePlace
 )
 
@@ -72,6 +73,13 @@ func textKey(table byte, text string) []byte {
 
 func catalogueKey(version uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{tableCatalogue}, version)
+}
+
+// noticeKey sorts tokens by the millisecond at which the next notice of their
+// end is due.
+func noticeKey(due time.Time, id token.ID) []byte {
+	b := binary.BigEndian.AppendUint64(append(make([]byte, 0, 1+8+len(id)), tableNotice), uint64(max(due.UnixMilli(), 0)))
+	return append(b, id[:]...)
 }
 
 func digestKey(d token.Digest) []byte {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -74,6 +75,29 @@ func (q *queries) Tokens(ask TokenQuery) (TokenPage, error) {
 			page.Tokens = append(page.Tokens, t)
 		}
 		return page, nil
+	})
+}
+
+// NoticesDue returns at most so many tokens of whose end notice must be given
+// by now, those first that have waited longest.
+func (q *queries) NoticesDue(now time.Time, most int) ([]aggregate.Token, error) {
+	return more(q, func(r pebble.Reader) ([]aggregate.Token, error) {
+		it, err := r.NewIter(&pebble.IterOptions{LowerBound: []byte{tableNotice}, UpperBound: noticeKey(now.Add(time.Millisecond), token.ID{})})
+		if err != nil {
+			return nil, readError(err)
+		}
+		var all []aggregate.Token
+		for ok := it.First(); ok && len(all) < most && err == nil; ok = it.Next() {
+			var id token.ID
+			if id, err = decodeID(it.Key()[1+8:]); err != nil {
+				break
+			}
+			var t aggregate.Token
+			if t, err = must(r, idKey(tableToken, id), decode[aggregate.Token]); err == nil {
+				all = append(all, t)
+			}
+		}
+		return all, errors.Join(err, readError(it.Error()), it.Close())
 	})
 }
 

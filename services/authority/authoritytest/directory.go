@@ -271,6 +271,18 @@ func get[K comparable, V any](d *Directory, m map[K]V, key K) (V, bool, error) {
 // Token implements authority.Past.
 func (d *Directory) Token(id token.ID) (aggregate.Token, bool, error) { return get(d, d.tokens, id) }
 
+// NoticesDue implements authority.Due.
+func (d *Directory) NoticesDue(now time.Time, most int) (all []aggregate.Token, _ error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range d.tokens {
+		if _, due := t.DueNotice(now); due && len(all) < most {
+			all = append(all, t)
+		}
+	}
+	return all, nil
+}
+
 // User implements authority.Past.
 func (d *Directory) User(id token.ID) (aggregate.User, bool, error) { return get(d, d.users, id) }
 

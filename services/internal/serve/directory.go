@@ -1,6 +1,8 @@
 package serve
 
 import (
+	"time"
+
 	"context"
 
 	"watchword.dev/events"
@@ -21,6 +23,10 @@ func (l liveDirectory) Token(id token.ID) (aggregate.Token, bool, error) { retur
 
 func (l liveDirectory) Tokens(q directory.TokenQuery) (directory.TokenPage, error) {
 	return l.get().Tokens(q)
+}
+
+func (l liveDirectory) NoticesDue(now time.Time, most int) ([]aggregate.Token, error) {
+	return l.get().NoticesDue(now, most)
 }
 
 func (l liveDirectory) User(id token.ID) (aggregate.User, bool, error) { return l.get().User(id) }

@@ -336,6 +336,7 @@ func (n *node) run(ctx context.Context, announce io.Writer) error {
 	actor(func(ctx context.Context) error { return n.prepare(ctx, announce) })
 	if n.pen != nil {
 		actor(n.pen.Run)
+		actor(n.giveNotices)
 		if n.cfg.NATSURL != "" {
 			actor(n.servePen)
 		}
@@ -345,6 +346,17 @@ func (n *node) run(ctx context.Context, announce io.Writer) error {
 	actor(n.directory.run)
 	actor(n.index.run)
 	return g.Run()
+}
+
+// noticeEvery is how often the pen's node looks for tokens of whose end notice
+// is due.
+const noticeEvery = time.Minute
+
+func (n *node) giveNotices(ctx context.Context) error {
+	tick := time.NewTicker(noticeEvery)
+	defer tick.Stop()
+	n.pen.GiveNotices(ctx, liveDirectory{n.directory}, tick.C)
+	return nil
 }
 
 // servePen answers the commands of other nodes.
