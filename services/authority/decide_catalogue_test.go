@@ -106,10 +106,17 @@ func TestPublishThroughThePen(t *testing.T) {
 		if _, err := w.pen.Do(w.ctx, authoritytest.ByKey(w.Operator), doc); err != nil {
 			t.Fatal(err)
 		}
-		c := w.Create()
-		c.Grant = authoritytest.Grant("ship.s1", shipsSail)
-		if _, err := w.pen.Do(w.ctx, authoritytest.ByKey(w.Operator), c); err != nil {
-			t.Fatal(err)
+		for _, settled := range []bool{false, true} {
+			if settled {
+				if err := authoritytest.Settle(w.ctx, w.pen, w.past); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c := w.Create()
+			c.Grant = authoritytest.Grant("ship.s1", shipsSail)
+			if _, err := w.pen.Do(w.ctx, authoritytest.ByKey(w.Operator), c); err != nil {
+				t.Fatalf("settled %v: %v", settled, err)
+			}
 		}
 		if n := w.whole()[(events.CataloguePublished{}).EventName()]; n != 1 {
 			t.Errorf("%d publications", n)

@@ -59,8 +59,12 @@ func (m *memo) begin(moved bool) {
 // people is how many rows the layer has whose change moves others with it.
 func (l *layer) people() int { return len(l.users.rows) + len(l.accounts.rows) + len(l.members.rows) }
 
-// drop forgets the tokens and credentials that changes are about.
+// drop forgets the tokens, the credentials and the catalogue that changes are
+// about.
 func (m *memo) drop(changes *layer) {
+	if len(changes.published.order) > 0 {
+		clear(m.catalogue)
+	}
 	for _, s := range changes.tokens.order {
 		delete(m.tokens, s.key)
 	}
