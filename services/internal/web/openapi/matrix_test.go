@@ -15,8 +15,8 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "write the golden files anew")
 
-// placeholders are the ids in a pattern; a type is no id.
-var placeholders = regexp.MustCompile(`\{(account_id|member_id|user_id|token_id|zone|id)\}`)
+// idHoles are the ids in a pattern; a type is no id.
+var idHoles = regexp.MustCompile(`\{(account_id|member_id|user_id|token_id|zone|id)\}`)
 
 const matrixFile = "testdata/matrix.txt"
 
@@ -137,7 +137,7 @@ func TestMatrix(t *testing.T) {
 			if strings.Contains(r.Pattern, "{") {
 				body := l.wish(r, l.rival, 2*i+1)
 				foreign := ask(l.about(r, l.admin, 2*i+1), body)
-				unknown := ask(strings.NewReplacer("{type}", typeZone).Replace(placeholders.ReplaceAllString(r.Pattern, nobody)), body)
+				unknown := ask(strings.NewReplacer("{type}", typeZone).Replace(idHoles.ReplaceAllString(r.Pattern, nobody)), body)
 				row += fmt.Sprintf("  the operator's %s  nobody's %s", cell(foreign), cell(unknown))
 				if who.name != "operator" && string(foreign.body) != string(unknown.body) {
 					t.Errorf("%s: %s %s: foreign and unknown differ:\n%s\n%s", who.name, r.Method, r.Pattern, foreign.body, unknown.body)
