@@ -101,7 +101,11 @@ func (p *Pen) giveUp(it *item) (command.Result, error) {
 	p.mu.Lock()
 	if it.state != waiting {
 		p.mu.Unlock()
-		<-it.wake
+		// Put back because another pen was faster, it may be told to hold
+		// the pen instead of being answered.
+		if hold := <-it.wake; hold {
+			p.hold(it)
+		}
 		return it.result, it.err
 	}
 	it.state = gone
