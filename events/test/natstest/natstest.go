@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -274,6 +275,31 @@ func (c *Cluster) CreateStream(cfg jetstream.StreamConfig) {
 	})
 	if err != nil {
 		c.t.Fatalf("natstest: create %s: %v", cfg.Name, err)
+	}
+	c.heard(cfg)
+}
+
+// heard waits until a publish to the stream through any of the servers reaches
+// its leader. A leader says that it leads before the other servers have learnt
+// of its subscription, and until then they answer that nobody is there.
+func (c *Cluster) heard(cfg jetstream.StreamConfig) {
+	c.t.Helper()
+	for _, s := range c.servers {
+		nc, err := nats.Connect(s.ClientURL(), nats.UserInfo(user, password))
+		if err != nil {
+			c.t.Fatalf("natstest: connect to %s: %v", s.Name(), err)
+		}
+		err = until(func() error {
+			// Meant for another stream, so it is refused and nothing is stored.
+			m := nats.NewMsg(strings.ReplaceAll(cfg.Subjects[0], ">", "probe"))
+			m.Header.Set(jetstream.ExpectedStreamHeader, "of another name")
+			_, err := nc.RequestMsg(m, Patience/4)
+			return err
+		})
+		nc.Close()
+		if err != nil {
+			c.t.Fatalf("natstest: publish to %s through %s: %v", cfg.Name, s.Name(), err)
+		}
 	}
 }
 
