@@ -282,13 +282,51 @@ type EnforcerEnrolled struct {
 	Region         string       `json:"region,omitzero"`
 	Secret         token.Digest `json:"secret_digest"`
 	CeilingSeconds int32        `json:"ceiling_seconds,omitzero"`
-	Origin         Origin       `json:"origin,omitzero"`
+	// Nkey is the public key ("U" and 55 letters and digits more) with which
+	// it logs in to NATS and signs its receipts; empty means that it asks
+	// over HTTP only.
+	Nkey   string `json:"nkey,omitzero"`
+	Origin Origin `json:"origin,omitzero"`
 }
 
 // EnforcerRetired says that an enforcing service may ask no more.
 type EnforcerRetired struct {
 	Reason string `json:"reason,omitzero"`
 	Origin Origin `json:"origin,omitzero"`
+}
+
+// ConsumerEnrolled says that a program may read the events, and nothing else.
+type ConsumerEnrolled struct {
+	Name   string `json:"name"`
+	Region string `json:"region,omitzero"`
+	// Nkey is the public key with which it logs in to NATS.
+	Nkey   string `json:"nkey,omitzero"`
+	Origin Origin `json:"origin,omitzero"`
+}
+
+// ConsumerRetired says that a program may read the events no more.
+type ConsumerRetired struct {
+	Reason string `json:"reason,omitzero"`
+	Origin Origin `json:"origin,omitzero"`
+}
+
+// The selectors of a sweep.
+const (
+	SweepOwner    = "owner"    // Selected is the id of a user or an account: the tokens that it owns
+	SweepAccount  = "account"  // Selected is the id of an account: its own tokens
+	SweepTemplate = "template" // Selected is the id of a template
+	SweepAll      = "all"      // Selected is empty: every token
+)
+
+// RevocationSwept revokes at once all tokens of its selection whose creation is
+// at or before sequence Through. Secrets rolled later make no difference: it is
+// the creation of the token that counts. The subject is "revocation/<id>".
+type RevocationSwept struct {
+	By       string `json:"by"`
+	Selected string `json:"selected,omitzero"`
+	Through  uint64 `json:"through"`
+	Reason   string `json:"reason,omitzero"`
+	Origin   Origin `json:"origin,omitzero"`
 }
 
 // LogOpened is the first event of a ledger.
@@ -348,6 +386,9 @@ func (CataloguePublished) EventName() string { return "catalogue.published.v1" }
 func (PolicyChanged) EventName() string      { return "policy.changed.v1" }
 func (EnforcerEnrolled) EventName() string   { return "enforcer.enrolled.v1" }
 func (EnforcerRetired) EventName() string    { return "enforcer.retired.v1" }
+func (ConsumerEnrolled) EventName() string   { return "consumer.enrolled.v1" }
+func (ConsumerRetired) EventName() string    { return "consumer.retired.v1" }
+func (RevocationSwept) EventName() string    { return "revocation.swept.v1" }
 func (LogOpened) EventName() string          { return "log.opened.v1" }
 func (EpochOpened) EventName() string        { return "epoch.opened.v1" }
 func (PenOpened) EventName() string          { return "pen.opened.v1" }

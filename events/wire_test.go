@@ -99,6 +99,9 @@ var examples = []events.Event{
 	},
 	&events.EnforcerEnrolled{Name: "edge", Region: "eu", Secret: token.Sum("five"), CeilingSeconds: 300, Origin: origin},
 	&events.EnforcerRetired{Reason: "replaced", Origin: origin},
+	&events.ConsumerEnrolled{Name: "siem", Region: "eu", Nkey: exampleNkey, Origin: origin},
+	&events.ConsumerRetired{Reason: "replaced", Origin: origin},
+	&events.RevocationSwept{By: events.SweepTemplate, Selected: "edit-dns", Through: 41, Reason: "leaked", Origin: origin},
 	&events.LogOpened{Installation: eventstest.ID(1), Brand: "ww", PulseKey: []byte("thirty-two bytes of a public key")},
 	&events.EpochOpened{Reason: "restored from a backup"},
 	&events.PenOpened{Term: 7, Node: "n1"},
@@ -112,9 +115,13 @@ var later = map[string]events.Event{
 		Name: "dns", OwnerKind: events.OwnedByUser, Owner: eventstest.ID(4), Secret: token.SumForeign([32]byte{1}),
 		Grant: grant(), Template: "edit-dns", TemplateVersion: 4, Widens: true, Foreign: true, Origin: origin,
 	},
-	"token.updated.v1.widens": &events.TokenUpdated{Name: "deploy", Grant: grant(), Widens: true},
-	"token.expiring.v1.days":  &events.TokenExpiring{ExpiresOn: eventstest.Epoch.Add(24 * time.Hour), DaysBefore: 7},
+	"token.updated.v1.widens":   &events.TokenUpdated{Name: "deploy", Grant: grant(), Widens: true},
+	"enforcer.enrolled.v1.nkey": &events.EnforcerEnrolled{Name: "edge", Region: "eu", Secret: token.Sum("five"), Nkey: exampleNkey, Origin: origin},
+	"token.expiring.v1.days":    &events.TokenExpiring{ExpiresOn: eventstest.Epoch.Add(24 * time.Hour), DaysBefore: 7},
 }
+
+// exampleNkey is the public key of a seed of zeros.
+const exampleNkey = "UA5WUJ54Z23KILLCUOUNAKTPBVZWKMQVO4O6EQ5GHLAERIMLLHNCTYM5"
 
 // exampleID has letters in either of its forms.
 var exampleID = token.ID{0x01, 0x9b, 0x7c, 0xde, 0xf0, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 0x12, 0x34, 0x56}

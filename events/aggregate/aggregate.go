@@ -265,6 +265,7 @@ type Enforcer struct {
 	Region         string       `json:"region,omitzero"`
 	Secret         token.Digest `json:"secret"`
 	CeilingSeconds int32        `json:"ceiling_seconds,omitzero"`
+	Nkey           string       `json:"nkey,omitzero"` // told at events.EnforcerEnrolled
 	Status         Status       `json:"status"`
 	Enrolled       time.Time    `json:"enrolled"`
 	Retired        time.Time    `json:"retired,omitzero"`
@@ -281,12 +282,42 @@ func (n *Enforcer) Apply(r *events.Record) error {
 	case *events.EnforcerEnrolled:
 		*n = Enforcer{
 			ID: r.SubjectID(), Name: e.Name, Region: e.Region, Secret: e.Secret, CeilingSeconds: e.CeilingSeconds,
-			Status: Active, Enrolled: r.Time,
+			Nkey: e.Nkey, Status: Active, Enrolled: r.Time,
 		}
 	case *events.EnforcerRetired:
 		n.Status, n.Retired = Revoked, r.Time
 	default:
 		return fmt.Errorf("%w: %s on an enforcer", ErrImpossible, r.Name)
+	}
+	n.Seq = r.Seq
+	return nil
+}
+
+// Consumer is the state of a program that reads the events.
+type Consumer struct {
+	ID       token.ID  `json:"id"`
+	Name     string    `json:"name"`
+	Region   string    `json:"region,omitzero"`
+	Nkey     string    `json:"nkey,omitzero"`
+	Status   Status    `json:"status"` // Revoked: retired
+	Enrolled time.Time `json:"enrolled"`
+	Retired  time.Time `json:"retired,omitzero"`
+	Seq      uint64    `json:"seq"`
+}
+
+// Apply moves the consumer over a record about it.
+func (n *Consumer) Apply(r *events.Record) error {
+	_, enrolled := r.Data.(*events.ConsumerEnrolled)
+	if n.Seq == 0 != enrolled || n.Status == Revoked {
+		return fmt.Errorf("%w: %s at %d on consumer %v (%s)", ErrImpossible, r.Name, r.Number, r.SubjectID(), n.Status)
+	}
+	switch e := r.Data.(type) {
+	case *events.ConsumerEnrolled:
+		*n = Consumer{ID: r.SubjectID(), Name: e.Name, Region: e.Region, Nkey: e.Nkey, Status: Active, Enrolled: r.Time}
+	case *events.ConsumerRetired:
+		n.Status, n.Retired = Revoked, r.Time
+	default:
+		return fmt.Errorf("%w: %s on a consumer", ErrImpossible, r.Name)
 	}
 	n.Seq = r.Seq
 	return nil

@@ -160,6 +160,7 @@ func (x *Index) evolve(r *events.Record) error {
 		return x.w.set([]byte{rowLog}, raw)
 	case *events.TokenExpiring, *events.TokenExpired: // the clock decides
 	case *events.UserUpdated, *events.AccountUpdated, *events.ResourceUpdated: // no names here
+	case *events.ConsumerEnrolled, *events.ConsumerRetired: // they verify nothing
 	case *events.EpochOpened, *events.PenOpened, *events.FormatRaised:
 	default:
 		return fmt.Errorf("%w: %s", events.ErrUnknown, r.Name)
