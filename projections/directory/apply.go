@@ -156,6 +156,9 @@ func (c *change) setToken(before, t *aggregate.Token) error {
 	if err := c.notice(before, t); err != nil {
 		return err
 	}
+	if err := c.expiry(before, t); err != nil {
+		return err
+	}
 	lived, lives := before.Seq != 0 && before.Status != aggregate.Revoked, t.Status != aggregate.Revoked
 	if before.Seq != 0 && lived == lives && before.Name == t.Name {
 		return nil
@@ -212,6 +215,40 @@ func (c *change) notice(before, t *aggregate.Token) error {
 		return nil
 	}
 	return c.b.Set(noticeKey(due, t.ID), nil, nil)
+}
+
+// expiry keeps the entry of when a token's validity ends.
+func (c *change) expiry(before, t *aggregate.Token) error {
+	was, had := validUntil(before)
+	end, has := validUntil(t)
+	if had == has && was.Equal(end) {
+		return nil
+	}
+	o := Owner{t.OwnerKind, t.Owner}
+	if had {
+		key, err := expiryKey(o, was, t.ID)
+		if err == nil {
+			err = c.b.Delete(key, nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !has {
+		return nil
+	}
+	key, err := expiryKey(o, end, t.ID)
+	if err != nil {
+		return fmt.Errorf("%w: %w", aggregate.ErrImpossible, err)
+	}
+	return c.b.Set(key, nil, nil)
+}
+
+// validUntil returns when the validity of a token that lives ends; false when
+// it does not.
+func validUntil(t *aggregate.Token) (time.Time, bool) {
+	end := t.Grant.ExpiresOn
+	return end, t.Seq != 0 && t.Status != aggregate.Revoked && !end.IsZero()
 }
 
 // held is a secret that something alive holds.

@@ -30,7 +30,7 @@ func TestDamagedRows(t *testing.T) {
 	}
 	revoke := []events.Commit{s.commit("token", id, &events.TokenRevoked{})}
 	list := func() error {
-		_, err := d.Tokens(TokenQuery{Owner: owner, Page: 1, PerPage: 9})
+		_, err := d.Tokens(TokenQuery{Owner: owner, Listing: Listing{Page: 1, PerPage: 9}})
 		return err
 	}
 	tests := []struct {

@@ -59,7 +59,7 @@ type asker interface {
 	Position() events.Position
 	Installation() (events.LogOpened, bool, error)
 	Token(token.ID) (aggregate.Token, bool, error)
-	Tokens(TokenQuery) (TokenPage, error)
+	Tokens(TokenQuery) (Page[aggregate.Token], error)
 	TokenCounts(Owner) (Counts, error)
 	User(token.ID) (aggregate.User, bool, error)
 	UserByEmail(string) (aggregate.User, bool, error)
@@ -78,7 +78,6 @@ type asker interface {
 	AllAccounts(Listing) (Page[aggregate.Account], error)
 	AllUsers(Listing) (Page[aggregate.User], error)
 	MembersPage(token.ID, Listing) (Page[aggregate.Member], error)
-	TokensByName(Owner, Listing) (Page[aggregate.Token], error)
 	Resources(ResourceQuery) (Page[aggregate.Resource], error)
 }
 
@@ -242,11 +241,31 @@ func (m *model) checkTokens(t testing.TB, d asker) {
 				if descending {
 					slices.Reverse(want)
 				}
-				q := TokenQuery{Owner: o, PerPage: 1 + len(want)/3, Descending: descending, Ended: ended}
+				q := TokenQuery{Owner: o, Ended: ended, Listing: Listing{PerPage: 1 + len(want)/3, Descending: descending}}
 				checkPages(t, d, q, want)
+				for _, q.ValidAt = range m.ends(o) {
+					checkPages(t, d, q, slices.DeleteFunc(slices.Clone(want), func(k aggregate.Token) bool { return past(&k, q.ValidAt) }))
+				}
 			}
 		}
 	}
+}
+
+// past says whether a token is left out because its validity has ended.
+func past(k *aggregate.Token, at time.Time) bool {
+	end := k.Grant.ExpiresOn
+	return !at.IsZero() && k.Status != aggregate.Revoked && !end.IsZero() && !at.Before(end)
+}
+
+// ends returns when the validity of an owner's tokens ends, and the moments
+// before.
+func (m *model) ends(o Owner) (all []time.Time) {
+	for _, k := range m.list(o, true) {
+		if end := k.Grant.ExpiresOn; !end.IsZero() && !slices.Contains(all, end) {
+			all = append(all, end, end.Add(-time.Millisecond))
+		}
+	}
+	return all
 }
 
 func checkPages(t testing.TB, d asker, q TokenQuery, want []aggregate.Token) {
@@ -255,7 +274,7 @@ func checkPages(t testing.TB, d asker, q TokenQuery, want []aggregate.Token) {
 	for q.Page = 1; ; q.Page++ {
 		page, err := d.Tokens(q)
 		n := min(q.PerPage, len(want))
-		w := TokenPage{Tokens: append([]aggregate.Token{}, want[:n]...), Total: total, Seq: d.Position().Seq}
+		w := Page[aggregate.Token]{Items: append([]aggregate.Token{}, want[:n]...), Total: total, Seq: d.Position().Seq}
 		expect(t, fmt.Sprintf("page %+v", q), page, true, err, w, true)
 		if want = want[n:]; n == 0 {
 			return
@@ -425,17 +444,17 @@ func lookOnce(d *Directory, o Owner, secrets []token.Digest) error {
 			found++
 		}
 	}
-	page, err := v.Tokens(TokenQuery{Owner: o, Page: 1, PerPage: MaxPerPage})
+	page, err := v.Tokens(TokenQuery{Owner: o, Listing: Listing{Page: 1, PerPage: MaxPerPage}})
 	if err != nil {
 		return err
 	}
-	if found != counts.Live || page.Total != counts.Live || uint64(len(page.Tokens)) != counts.Live || page.Seq != v.Position().Seq {
+	if found != counts.Live || page.Total != counts.Live || uint64(len(page.Items)) != counts.Live || page.Seq != v.Position().Seq {
 		return fmt.Errorf("at %d: %d digests, %d counted, %d listed, %d in all at %d",
-			v.Position().Seq, found, counts.Live, len(page.Tokens), page.Total, page.Seq)
+			v.Position().Seq, found, counts.Live, len(page.Items), page.Total, page.Seq)
 	}
 	// The directory itself reads a page at one sequence too, or this fails
 	// for a count that does not fit the list.
-	_, err = d.Tokens(TokenQuery{Owner: o, Page: 1, PerPage: MaxPerPage, Descending: true})
+	_, err = d.Tokens(TokenQuery{Owner: o, Listing: Listing{Page: 1, PerPage: MaxPerPage, Descending: true}})
 	return err
 }
 
@@ -546,9 +565,9 @@ func TestPageRange(t *testing.T) {
 		{1, 20, "team", 0, true},
 	}
 	for _, tt := range tests {
-		page, err := d.Tokens(TokenQuery{Owner: Owner{tt.kind, s.user}, Page: tt.page, PerPage: tt.per})
-		if (err != nil) != tt.bad || len(page.Tokens) != tt.n {
-			t.Errorf("page %d of %d: %d tokens, %v", tt.page, tt.per, len(page.Tokens), err)
+		page, err := d.Tokens(TokenQuery{Owner: Owner{tt.kind, s.user}, Listing: Listing{Page: tt.page, PerPage: tt.per}})
+		if (err != nil) != tt.bad || len(page.Items) != tt.n {
+			t.Errorf("page %d of %d: %d tokens, %v", tt.page, tt.per, len(page.Items), err)
 		}
 	}
 }

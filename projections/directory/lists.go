@@ -1,12 +1,12 @@
 package directory
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -147,14 +147,40 @@ type Listing struct {
 	Prefix  string // only what has a name that begins so
 	Page    int    // from 1
 	PerPage int    // from 1 to MaxPerPage
+	// Descending turns the order round.
+	Descending bool
 }
 
-// Page is one page of a list, read at one sequence. Pages behind the last are
-// empty.
+// valid says whether there can be such a page.
+func (ask *Listing) valid() bool {
+	return ask.Page >= 1 && ask.PerPage >= 1 && ask.PerPage <= MaxPerPage
+}
+
+// Fits says whether something with this name is asked for.
+func (ask *Listing) Fits(name string) bool {
+	return (ask.Name == "" || name == ask.Name) && strings.HasPrefix(name, ask.Prefix)
+}
+
+// Page is one page of a list. Pages behind the last are empty.
 type Page[T any] struct {
 	Items []T
 	Total uint64 // of all pages
-	Seq   uint64
+	Seq   uint64 // the sequence at which items and total were read
+}
+
+// pageOf returns the page with the rows of these ids.
+func pageOf[T any](r pebble.Reader, table byte, ids []token.ID, total uint64, decode func([]byte) (T, error)) (Page[T], error) {
+	at, err := positionOf(r)
+	out := Page[T]{Items: make([]T, 0, len(ids)), Total: total, Seq: at.Seq}
+	for _, id := range ids {
+		if err != nil {
+			break
+		}
+		var v T
+		v, err = must(r, idKey(table, id), decode)
+		out.Items = append(out.Items, v)
+	}
+	return out, err
 }
 
 // AllAccounts returns one page of the accounts that were not removed, by name.
@@ -172,12 +198,6 @@ func (q *queries) AllUsers(ask Listing) (Page[aggregate.User], error) {
 // order of their making.
 func (q *queries) MembersPage(account token.ID, ask Listing) (Page[aggregate.Member], error) {
 	return page(q, []list{listMembers(account)}, ask, tableMember, nil, decode[aggregate.Member])
-}
-
-// TokensByName returns one page of an owner's tokens that have not ended, by
-// name.
-func (q *queries) TokensByName(o Owner, ask Listing) (Page[aggregate.Token], error) {
-	return page(q, []list{listTokens(o)}, ask, tableToken, nil, decode[aggregate.Token])
 }
 
 // ErrNoList says that all resources were asked for, of any type and place.
@@ -212,20 +232,15 @@ func (q *queries) Resources(ask ResourceQuery) (Page[aggregate.Resource], error)
 
 // page reads one page of lists, as if one stood behind the other.
 func page[T any](q *queries, lists []list, ask Listing, table byte, keep func(*T) bool, decode func([]byte) (T, error)) (Page[T], error) {
-	if ask.Page < 1 || ask.PerPage < 1 || ask.PerPage > MaxPerPage {
+	if !ask.valid() {
 		return Page[T]{}, ErrPage
 	}
-	return more(q, func(r pebble.Reader) (out Page[T], err error) {
-		at, err := positionOf(r)
-		if err != nil {
-			return out, err
-		}
-		out = Page[T]{Items: []T{}, Seq: at.Seq}
-		var ids []token.ID
+	return more(q, func(r pebble.Reader) (Page[T], error) {
+		ids, total, err := []token.ID(nil), uint64(0), error(nil)
 		if keep == nil && ask.Name == "" && ask.Prefix == "" {
-			ids, out.Total, err = wholePage(r, lists, &ask)
+			ids, total, err = wholePage(r, lists, &ask)
 		} else {
-			ids, out.Total, err = filteredPage(r, lists, &ask, func(id token.ID) (bool, error) {
+			ids, total, err = filteredPage(r, lists, &ask, func(id token.ID) (bool, error) {
 				if keep == nil {
 					return true, nil
 				}
@@ -234,22 +249,15 @@ func page[T any](q *queries, lists []list, ask Listing, table byte, keep func(*T
 			})
 		}
 		if err != nil {
-			return out, err
+			return Page[T]{}, err
 		}
-		for _, id := range ids {
-			v, err := must(r, idKey(table, id), decode)
-			if err != nil {
-				return out, err
-			}
-			out.Items = append(out.Items, v)
-		}
-		return out, nil
+		return pageOf(r, table, ids, total, decode)
 	})
 }
 
 // wholePage returns the ids on a page of everything in the lists.
-func wholePage(r pebble.Reader, lists []list, ask *Listing) ([]token.ID, uint64, error) {
-	lengths, total := make([]uint64, len(lists)), uint64(0)
+func wholePage(r pebble.Reader, lists []list, ask *Listing) (all []token.ID, total uint64, err error) {
+	lengths := make([]uint64, len(lists))
 	for i, l := range lists {
 		n, _, err := get(r, lengthKey(l), decodeLength)
 		if err != nil {
@@ -259,7 +267,10 @@ func wholePage(r pebble.Reader, lists []list, ask *Listing) ([]token.ID, uint64,
 		total += n
 	}
 	skip, n, _ := span(ask.Page, ask.PerPage, total)
-	var all []token.ID
+	if ask.Descending {
+		skip = total - skip - n // counted from the other end
+		defer func() { slices.Reverse(all) }()
+	}
 	for i, l := range lists {
 		if skip >= lengths[i] {
 			skip -= lengths[i]
@@ -285,7 +296,7 @@ func stretchOfList(r pebble.Reader, l list, skip, n, length uint64) ([]token.ID,
 	if fromEnd {
 		skip = length - skip - n
 	}
-	ids, err := walk(r, append([]byte{tablePlace}, l[:]...), fromEnd, skip, n)
+	ids, err := walk(r, append([]byte{tablePlace}, l[:]...), fromEnd, skip, n, nil)
 	if fromEnd {
 		slices.Reverse(ids)
 	}
@@ -310,6 +321,10 @@ func span(page, perPage int, total uint64) (skip, n uint64, ok bool) {
 // the prefix and are kept, and how many there are. It looks at the keys of all
 // that have the prefix.
 func filteredPage(r pebble.Reader, lists []list, ask *Listing, keep func(token.ID) (bool, error)) (ids []token.ID, total uint64, err error) {
+	if ask.Descending {
+		lists = slices.Clone(lists)
+		slices.Reverse(lists)
+	}
 	for _, l := range lists {
 		err := eachPlace(r, l, ask, func(id token.ID) error {
 			kept, err := keep(id)
@@ -344,12 +359,16 @@ func eachPlace(r pebble.Reader, l list, ask *Listing, visit func(token.ID) error
 		return err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
-	for ok := it.First(); ok; ok = it.Next() {
+	begin, next := it.First, it.Next
+	if ask.Descending {
+		begin, next = it.Last, it.Prev
+	}
+	for ok := begin(); ok; ok = next() {
 		name, id, err := cutPlace(it.Key()[start:])
 		if err != nil {
 			return err
 		}
-		if ask.Name != "" && string(name) != ask.Name || !bytes.HasPrefix(name, []byte(ask.Prefix)) {
+		if !ask.Fits(string(name)) {
 			continue
 		}
 		if err := visit(id); err != nil {

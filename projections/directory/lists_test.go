@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -39,9 +40,13 @@ func (m *model) checkLists(t testing.TB, d asker) {
 		}, func(ask Listing) (Page[aggregate.Member], error) { return d.MembersPage(account, ask) })
 	}
 	for _, o := range m.owners() {
-		checkList(t, d, "tokens", m.tokens, func(k *aggregate.Token) listed {
-			return listed{0, k.Name, k.ID, k.Status != aggregate.Revoked && k.OwnerKind == o.Kind && k.Owner == o.ID}
-		}, func(ask Listing) (Page[aggregate.Token], error) { return d.TokensByName(o, ask) })
+		for _, at := range append(m.ends(o), time.Time{}) {
+			checkList(t, d, "tokens", m.tokens, func(k *aggregate.Token) listed {
+				return listed{0, k.Name, k.ID, k.Status != aggregate.Revoked && k.OwnerKind == o.Kind && k.Owner == o.ID && !past(k, at)}
+			}, func(ask Listing) (Page[aggregate.Token], error) {
+				return d.Tokens(TokenQuery{Owner: o, Listing: ask, ValidAt: at})
+			})
+		}
 	}
 	for _, q := range m.resourceQueries() {
 		checkList(t, d, fmt.Sprintf("resources %q in %q", q.Type, q.Parents), m.resources, func(s *aggregate.Resource) listed {
@@ -102,7 +107,10 @@ func checkList[T any](t testing.TB, d asker, what string, rows map[token.ID]*T, 
 	listings := []Listing{{}, {Name: "no such name"}, {Prefix: "no such"}}
 	if len(all) > 0 {
 		name := all[len(all)/2].name
-		listings = append(listings, Listing{Name: name}, Listing{Prefix: name[:(len(name)+1)/2]}, Listing{Name: name, Prefix: name[:len(name)/2]})
+		listings = append(listings, Listing{Name: name}, Listing{Prefix: name[:min(1, len(name))]}, Listing{Prefix: name[:(len(name)+1)/2]}, Listing{Name: name, Prefix: name[:len(name)/2]})
+	}
+	if what == "tokens" {
+		listings = listings[1:] // the whole list is in another order
 	}
 	for _, l := range listings {
 		want := []T{}
@@ -111,15 +119,23 @@ func checkList[T any](t testing.TB, d asker, what string, rows map[token.ID]*T, 
 				want = append(want, r.v)
 			}
 		}
-		total := uint64(len(want))
-		l.PerPage = 1 + len(want)/3
-		for l.Page = 1; ; l.Page++ {
-			got, err := ask(l)
-			n := min(l.PerPage, len(want))
-			expect(t, fmt.Sprintf("%s %+v", what, l), got, true, err, Page[T]{append([]T{}, want[:n]...), total, d.Position().Seq}, true)
-			if want = want[n:]; n == 0 {
-				break
-			}
+		for _, l.Descending = range []bool{false, true} {
+			checkListing(t, d, what, l, slices.Clone(want), ask)
+			slices.Reverse(want)
+		}
+	}
+}
+
+func checkListing[T any](t testing.TB, d asker, what string, l Listing, want []T, ask func(Listing) (Page[T], error)) {
+	t.Helper()
+	total := uint64(len(want))
+	l.PerPage = 1 + len(want)/3
+	for l.Page = 1; ; l.Page++ {
+		got, err := ask(l)
+		n := min(l.PerPage, len(want))
+		expect(t, fmt.Sprintf("%s %+v", what, l), got, true, err, Page[T]{append([]T{}, want[:n]...), total, d.Position().Seq}, true)
+		if want = want[n:]; n == 0 {
+			return
 		}
 	}
 }
@@ -144,6 +160,10 @@ func TestListBounds(t *testing.T) {
 	}
 	if _, err := d.Resources(ResourceQuery{Listing: Listing{Page: 1, PerPage: 5}}); !errors.Is(err, ErrNoList) {
 		t.Errorf("all resources: %v", err)
+	}
+	ended := TokenQuery{Owner: Owner{events.OwnedByUser, s.user}, Listing: Listing{Page: 1, PerPage: 1, Prefix: "a"}, Ended: true}
+	if _, err := d.Tokens(ended); !errors.Is(err, ErrPage) {
+		t.Errorf("ended tokens by name: %v", err)
 	}
 	for _, l := range []Listing{{Page: math.MaxInt, PerPage: MaxPerPage}, {Page: math.MaxInt, PerPage: MaxPerPage, Prefix: "a"}} {
 		p, err := d.Resources(ResourceQuery{Listing: l, Type: "org.example.project"})

@@ -40,6 +40,7 @@ const (
 	tableOpened    = 'l' // → events.LogOpened
 	tablePlace     = 'p' // list, name, zero byte, id → nothing; what has not ended
 	tableNotice    = 'w' // when the next notice of its end is due, token id → nothing
+	tableExpiry    = 'y' // owner, when its validity ends, token id → nothing; tokens in tableLive that have an end
 	tableLength    = 'q' // list → how many entries it has in tablePlace
 )
 
@@ -78,8 +79,13 @@ func catalogueKey(version uint32) []byte {
 // noticeKey sorts tokens by the millisecond at which the next notice of their
 // end is due.
 func noticeKey(due time.Time, id token.ID) []byte {
-	b := binary.BigEndian.AppendUint64(append(make([]byte, 0, 1+8+len(id)), tableNotice), uint64(max(due.UnixMilli(), 0)))
+	b := appendTime(append(make([]byte, 0, 1+8+len(id)), tableNotice), due)
 	return append(b, id[:]...)
+}
+
+// appendTime adds a millisecond so that keys sort by it.
+func appendTime(b []byte, t time.Time) []byte {
+	return binary.BigEndian.AppendUint64(b, uint64(max(t.UnixMilli(), 0)))
 }
 
 func digestKey(d token.Digest) []byte {
@@ -101,6 +107,15 @@ func ownerKey(table byte, o Owner) ([]byte, error) {
 		return nil, fmt.Errorf("directory: no such kind of owner: %q", o.Kind)
 	}
 	return append(append(make([]byte, 0, ownerPrefix+len(o.ID)), table, letter), o.ID[:]...), nil
+}
+
+// expiryKey sorts an owner's tokens by when their validity ends.
+func expiryKey(o Owner, end time.Time, id token.ID) ([]byte, error) {
+	b, err := ownerKey(tableExpiry, o)
+	if err != nil {
+		return nil, err
+	}
+	return append(appendTime(b, end), id[:]...), nil
 }
 
 // prefixEnd returns the first key behind all that start with prefix. The last

@@ -25,57 +25,101 @@ type Owner struct {
 	ID   token.ID
 }
 
-// TokenQuery asks for one page of an owner's tokens.
+// TokenQuery asks for one page of an owner's tokens: with a name or a prefix
+// in the order of their names, without in that of their ids, which is that of
+// their making.
 type TokenQuery struct {
 	Owner
-	Page       int // from 1
-	PerPage    int // from 1 to MaxPerPage
-	Descending bool
+	Listing
 	// Ended lists also the tokens that were revoked or whose owner was
-	// removed.
+	// removed. They have no place among the names any more: together with a
+	// name or a prefix it is ErrPage.
 	Ended bool
-}
-
-// TokenPage is one page of tokens, in the order of their ids, which is that of
-// their making. Pages behind the last are empty.
-type TokenPage struct {
-	Tokens []aggregate.Token
-	Total  uint64 // of all pages
-	Seq    uint64 // the sequence at which the page and the total were read
+	// ValidAt, unless it is zero, leaves out the tokens whose validity had
+	// ended by then.
+	ValidAt time.Time
 }
 
 // Tokens returns one page of an owner's tokens, read at one sequence.
-func (q *queries) Tokens(ask TokenQuery) (TokenPage, error) {
-	if ask.Page < 1 || ask.PerPage < 1 || ask.PerPage > MaxPerPage {
-		return TokenPage{}, ErrPage
+func (q *queries) Tokens(ask TokenQuery) (Page[aggregate.Token], error) {
+	named := ask.Name != "" || ask.Prefix != ""
+	if !ask.valid() || named && ask.Ended {
+		return Page[aggregate.Token]{}, ErrPage
 	}
-	return more(q, func(r pebble.Reader) (TokenPage, error) {
-		at, err := positionOf(r)
+	return more(q, func(r pebble.Reader) (Page[aggregate.Token], error) {
+		var none Page[aggregate.Token]
+		past, err := ask.past(r)
 		if err != nil {
-			return TokenPage{}, err
+			return none, err
 		}
-		counts, err := countsOf(r, ask.Owner)
+		ids, total, err := []token.ID(nil), uint64(0), error(nil)
+		if named {
+			ids, total, err = filteredPage(r, []list{listTokens(ask.Owner)}, &ask.Listing, func(id token.ID) (bool, error) {
+				return !past[id], nil
+			})
+		} else {
+			ids, total, err = ask.byAge(r, past)
+		}
 		if err != nil {
-			return TokenPage{}, err
+			return none, err
 		}
-		page := TokenPage{Total: counts.Live, Seq: at.Seq}
-		if ask.Ended {
-			page.Total = counts.All
-		}
-		ids, err := ask.ids(r, page.Total)
-		if err != nil {
-			return TokenPage{}, err
-		}
-		page.Tokens = make([]aggregate.Token, 0, len(ids))
-		for _, id := range ids {
-			t, err := must(r, idKey(tableToken, id), decode[aggregate.Token])
-			if err != nil {
-				return TokenPage{}, err
-			}
-			page.Tokens = append(page.Tokens, t)
-		}
-		return page, nil
+		return pageOf(r, tableToken, ids, total, decode[aggregate.Token])
 	})
+}
+
+// past returns the tokens that are left out because their validity has ended.
+// It reads the keys of those alone.
+func (q *TokenQuery) past(r pebble.Reader) (map[token.ID]bool, error) {
+	if q.ValidAt.IsZero() {
+		return nil, nil
+	}
+	prefix, err := ownerKey(tableExpiry, q.Owner)
+	if err != nil {
+		return nil, err
+	}
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: appendTime(slices.Clone(prefix), q.ValidAt.Add(time.Millisecond))})
+	if err != nil {
+		return nil, readError(err)
+	}
+	past := map[token.ID]bool{}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		var id token.ID
+		if id, err = decodeID(it.Key()[len(prefix)+8:]); err == nil {
+			past[id] = true
+		}
+	}
+	return past, errors.Join(err, readError(it.Error()), it.Close())
+}
+
+// byAge returns the ids on the page, and how many there are on all. It walks
+// from that end of the list which is nearer to the page; of what it passes over
+// it reads only keys.
+func (q *TokenQuery) byAge(r pebble.Reader, past map[token.ID]bool) ([]token.ID, uint64, error) {
+	counts, err := countsOf(r, q.Owner)
+	if err != nil {
+		return nil, 0, err
+	}
+	table, total := byte(tableLive), counts.Live-uint64(len(past))
+	if q.Ended {
+		table, total = tableAll, counts.All-uint64(len(past))
+	}
+	skip, n, ok := span(q.Page, q.PerPage, total)
+	if !ok {
+		return nil, total, nil
+	}
+	fromEnd := skip+n > total-skip
+	if fromEnd {
+		skip = total - skip - n
+	}
+	prefix, err := ownerKey(table, q.Owner)
+	if err != nil {
+		return nil, 0, err
+	}
+	ids, err := walk(r, prefix, q.Descending != fromEnd, skip, n, past)
+	if fromEnd {
+		slices.Reverse(ids)
+	}
+	return ids, total, err
 }
 
 // NoticesDue returns at most so many tokens of whose end notice must be given
@@ -115,37 +159,9 @@ func countsOf(r pebble.Reader, o Owner) (Counts, error) {
 	return n, err
 }
 
-// ids returns the ids on the page. It walks from that end of the list which is
-// nearer to the page; of what it passes over it reads only keys.
-func (q *TokenQuery) ids(r pebble.Reader, total uint64) ([]token.ID, error) {
-	skip, n, ok := span(q.Page, q.PerPage, total)
-	if !ok {
-		return nil, nil
-	}
-	fromEnd := skip+n > total-skip
-	if fromEnd {
-		skip = total - skip - n
-	}
-	table := byte(tableLive)
-	if q.Ended {
-		table = tableAll
-	}
-	prefix, err := ownerKey(table, q.Owner)
-	if err != nil {
-		return nil, err
-	}
-	ids, err := walk(r, prefix, q.Descending != fromEnd, skip, n)
-	if err != nil {
-		return nil, err
-	}
-	if fromEnd {
-		slices.Reverse(ids)
-	}
-	return ids, nil
-}
-
 // walk returns n ids behind prefix, after skip others, forwards or backwards.
-func walk(r pebble.Reader, prefix []byte, backwards bool, skip, n uint64) (ids []token.ID, err error) {
+// Those to leave out count as neither.
+func walk(r pebble.Reader, prefix []byte, backwards bool, skip, n uint64, leave map[token.ID]bool) (ids []token.ID, err error) {
 	it, err := scan(r, prefix)
 	if err != nil {
 		return nil, err
@@ -157,16 +173,17 @@ func walk(r pebble.Reader, prefix []byte, backwards bool, skip, n uint64) (ids [
 	}
 	ids = make([]token.ID, 0, n)
 	for ok := first(); ok && uint64(len(ids)) < n; ok = next() {
-		if skip > 0 {
-			skip--
-			continue
-		}
 		// The id stands last; a name may come before it.
 		id, err := decodeID(it.Key()[max(len(prefix), len(it.Key())-len(token.ID{})):])
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
+		case leave[id]:
+		case skip > 0:
+			skip--
+		default:
+			ids = append(ids, id)
 		}
-		ids = append(ids, id)
 	}
 	if err := it.Error(); err != nil {
 		return nil, readError(err)

@@ -136,7 +136,7 @@ func (s *Service) listMembers(x *web.Exchange) error {
 	if _, err := s.within(c, id, readAccount); err != nil {
 		return err
 	}
-	found, err := s.Directory.MembersPage(id, listing("", "", ask))
+	found, err := s.Directory.MembersPage(id, ask)
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func accountAnswerOf(a *aggregate.Account) accountAnswer {
 // Operators may ask for all there are.
 func (s *Service) listAccounts(x *web.Exchange) error {
 	q := x.Request().URL.Query()
-	ask, err := page(q)
+	ask, err := pageByName(q)
 	if err != nil {
 		return err
 	}
@@ -100,18 +100,17 @@ func (s *Service) listAccounts(x *web.Exchange) error {
 		return err
 	}
 	if whole {
-		return s.listAllAccounts(x, c, listing(q.Get("name"), q.Get("name_prefix"), ask))
+		return s.listAllAccounts(x, c, ask)
 	}
 	accounts, _, err := s.visible(c)
 	if err != nil {
 		return err
 	}
 	_, own := c.byAccount()
-	name, prefix := q.Get("name"), q.Get("name_prefix")
 	all := make([]accountAnswer, 0, len(accounts))
 	for i := range accounts {
 		a := &accounts[i]
-		if (name == "" || a.Name == name) && strings.HasPrefix(a.Name, prefix) && (own || c.may(readAccount, accountType+a.ID.String())) {
+		if ask.Fits(a.Name) && (own || c.may(readAccount, accountType+a.ID.String())) {
 			all = append(all, accountAnswerOf(a))
 		}
 	}

@@ -49,7 +49,7 @@ func (s *Service) seen(c *caller, l *located) bool {
 // accounts of the caller. Operators may list all of a type.
 func (s *Service) listResources(x *web.Exchange) error {
 	q := x.Request().URL.Query()
-	ask, err := page(q)
+	ask, err := pageByName(q)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (s *Service) listResources(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
-	want := directory.ResourceQuery{Listing: listing(q.Get("name"), q.Get("name_prefix"), ask), Type: q.Get("type")}
+	want := directory.ResourceQuery{Listing: ask, Type: q.Get("type")}
 	if whole {
 		if !c.operator() {
 			return fault.New(fault.NotPermitted)

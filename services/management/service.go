@@ -26,7 +26,7 @@ type Authority = command.Authority
 type Directory interface {
 	Credential(token.Digest) (aggregate.Credential, bool, error)
 	Token(token.ID) (aggregate.Token, bool, error)
-	Tokens(directory.TokenQuery) (directory.TokenPage, error)
+	Tokens(directory.TokenQuery) (directory.Page[aggregate.Token], error)
 	User(token.ID) (aggregate.User, bool, error)
 	UserByEmail(index string) (aggregate.User, bool, error)
 	AllUsers(directory.Listing) (directory.Page[aggregate.User], error)

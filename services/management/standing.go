@@ -8,7 +8,6 @@ import (
 	"watchword.dev/events/catalogue"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
-	"watchword.dev/projections/directory"
 )
 
 // standing is what the caller is in an account.
@@ -159,9 +158,4 @@ func (s *Service) place(c *caller, l *located, account string) error {
 		return nil
 	}
 	return fault.New(fault.ResourceNotFound)
-}
-
-// listing reads what a list is asked for by name.
-func listing(name, prefix string, ask directory.TokenQuery) directory.Listing {
-	return directory.Listing{Name: name, Prefix: prefix, Page: ask.Page, PerPage: ask.PerPage}
 }

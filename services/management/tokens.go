@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"watchword.dev/events/aggregate"
 	"watchword.dev/events/catalogue"
@@ -21,20 +22,18 @@ const (
 	maxPage        = 1 << 30
 )
 
-// filterLimit is how many tokens of one owner are looked through for those
-// that have expired. Whoever has more sees the expired ones in every list.
-const filterLimit = 10 * directory.MaxPerPage
-
 // listTokens answers with one page of tokens, oldest first unless asked
-// otherwise. A page behind the last is empty: clients stop there.
+// otherwise; those with a name or a beginning of one, which is Watchword's
+// addition, in the order of their names. A page behind the last is empty:
+// clients stop there.
 func (s *Service) listTokens(x *web.Exchange, of ownership) error {
 	account, err := of.account(x)
 	if err != nil {
 		return err
 	}
 	q := x.Request().URL.Query()
-	ask, err := page(q)
-	if err != nil {
+	ask := directory.TokenQuery{}
+	if ask.Listing, err = pageByName(q); err != nil {
 		return err
 	}
 	if ask.Descending, err = oneOf(q, "direction", "asc", "desc"); err != nil {
@@ -51,45 +50,18 @@ func (s *Service) listTokens(x *web.Exchange, of ownership) error {
 	if ask.Owner, err = s.owner(c, of, account); err != nil {
 		return err
 	}
-	found, err := s.tokens(ask, withExpired)
+	if !withExpired {
+		ask.ValidAt = s.Now()
+	}
+	found, err := s.Directory.Tokens(ask)
 	if err != nil {
 		return err
 	}
-	all := make([]tokenAnswer, 0, len(found.Tokens))
-	for i := range found.Tokens {
-		all = append(all, s.answer(&found.Tokens[i]))
+	all := make([]tokenAnswer, 0, len(found.Items))
+	for i := range found.Items {
+		all = append(all, s.answer(&found.Items[i]))
 	}
 	return x.List(all, pageInfo(ask.Page, ask.PerPage, len(all), int(found.Total)))
-}
-
-// tokens reads one page, without the expired tokens unless they are wanted.
-func (s *Service) tokens(ask directory.TokenQuery, withExpired bool) (directory.TokenPage, error) {
-	found, err := s.Directory.Tokens(ask)
-	if err != nil || withExpired || found.Total > filterLimit {
-		return found, err
-	}
-	now, skip, total := s.Now(), (ask.Page-1)*ask.PerPage, 0
-	out := directory.TokenPage{Seq: found.Seq}
-	whole := ask
-	whole.PerPage = directory.MaxPerPage
-	for whole.Page = 1; ; whole.Page++ {
-		part, err := s.Directory.Tokens(whole)
-		if err != nil {
-			return out, err
-		}
-		for i := range part.Tokens {
-			if expired(&part.Tokens[i], now) {
-				continue
-			}
-			if total++; total > skip && len(out.Tokens) < ask.PerPage {
-				out.Tokens = append(out.Tokens, part.Tokens[i])
-			}
-		}
-		if len(part.Tokens) < whole.PerPage {
-			out.Total = uint64(total)
-			return out, nil
-		}
-	}
 }
 
 // getToken answers with one token.
@@ -165,8 +137,8 @@ func twice(s string) string {
 
 // page reads page and per_page. A size outside the bounds is moved to the
 // nearest one; what is no number is a fault.
-func page(q url.Values) (directory.TokenQuery, error) {
-	ask := directory.TokenQuery{Page: 1, PerPage: defaultPerPage}
+func page(q url.Values) (directory.Listing, error) {
+	ask := directory.Listing{Page: 1, PerPage: defaultPerPage}
 	var err error
 	if v := q.Get("page"); v != "" {
 		if ask.Page, err = strconv.Atoi(v); err != nil || ask.Page < 1 || ask.Page > maxPage {
@@ -178,6 +150,30 @@ func page(q url.Values) (directory.TokenQuery, error) {
 			return ask, fault.New(fault.InvalidParameter).WithDetail("per_page is a number from %d to %d", minPerPage, maxPerPage)
 		}
 		ask.PerPage = min(max(ask.PerPage, minPerPage), maxPerPage)
+	}
+	return ask, nil
+}
+
+// pageByName is page for lists that are in the order of names: it also reads
+// name and name_prefix. Empty ones say nothing. Cloudflare's newer filters
+// stand before a name, with a colon.
+func pageByName(q url.Values) (directory.Listing, error) {
+	ask, err := page(q)
+	if err != nil {
+		return ask, err
+	}
+	ask.Name, ask.Prefix = q.Get("name"), q.Get("name_prefix")
+	if prefix, ok := strings.CutPrefix(ask.Name, "starts_with:"); ok {
+		if ask.Prefix != "" {
+			return ask, fault.New(fault.InvalidParameter).WithDetail("starts_with: and name_prefix say the same")
+		}
+		ask.Name, ask.Prefix = "", prefix
+	}
+	ask.Name = strings.TrimPrefix(ask.Name, "equal:")
+	for _, text := range []string{ask.Name, ask.Prefix} {
+		if utf8.RuneCountInString(text) > web.MaxName || !utf8.ValidString(text) { // nothing has such a name
+			return ask, fault.New(fault.InvalidParameter).WithDetail("a name has at most %d characters", web.MaxName)
+		}
 	}
 	return ask, nil
 }

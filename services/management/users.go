@@ -64,7 +64,7 @@ func (s *Service) listUsers(x *web.Exchange) error {
 		if ok {
 			found.Items, found.Total = slicePage([]aggregate.User{u}, ask.Page, ask.PerPage), 1
 		}
-	} else if found, err = s.Directory.AllUsers(listing("", "", ask)); err != nil {
+	} else if found, err = s.Directory.AllUsers(ask); err != nil {
 		return err
 	}
 	all := make([]personAnswer, 0, len(found.Items))

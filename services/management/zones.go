@@ -57,7 +57,7 @@ func (s *Service) zoneAnswerOf(r *aggregate.Resource, known map[string]accountNa
 // listZones answers with one page of the zones that the credential may see.
 func (s *Service) listZones(x *web.Exchange) error {
 	q := x.Request().URL.Query()
-	ask, err := page(q)
+	ask, err := pageByName(q)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (s *Service) listZones(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
-	want := directory.ResourceQuery{Listing: zoneListing(q, ask), Type: typeZone}
+	want := directory.ResourceQuery{Listing: ask, Type: typeZone}
 	found := directory.Page[aggregate.Resource]{}
 	if status := q.Get("status"); status == "" || status == statusActive {
 		if found, err = s.zones(c, q, want); err != nil {
@@ -81,16 +81,6 @@ func (s *Service) listZones(x *web.Exchange) error {
 		all = append(all, a)
 	}
 	return x.List(all, pageInfo(ask.Page, ask.PerPage, len(all), int(found.Total)))
-}
-
-// zoneListing reads the name by which zones are asked for. Cloudflare's newer
-// filters stand before it, with a colon.
-func zoneListing(q url.Values, ask directory.TokenQuery) directory.Listing {
-	name := q.Get("name")
-	if prefix, ok := strings.CutPrefix(name, "starts_with:"); ok {
-		return listing("", prefix, ask)
-	}
-	return listing(strings.TrimPrefix(name, "equal:"), "", ask)
 }
 
 // zones finds a page of zones in the accounts where the caller's role lets them
@@ -177,7 +167,7 @@ func (s *Service) zonesNamed(c *caller, want directory.ResourceQuery, accounts, 
 			return out, err
 		}
 		if ok && slices.Contains(accounts, r.Parent) && c.may(readZone, r.Parent, key) &&
-			(want.Name == "" || r.Name == want.Name) && strings.HasPrefix(r.Name, want.Prefix) {
+			want.Fits(r.Name) {
 			all = append(all, r)
 		}
 	}

@@ -369,7 +369,7 @@ func (im *importer) account(ctx context.Context, e *entryIn) (outcome, error) {
 // accountNamed returns the id of the only account with this name; "" for none.
 func (im *importer) accountNamed(ctx context.Context, name string) (string, error) {
 	var found []row
-	if err := im.c.call(ctx, http.MethodGet, api+"/accounts?all=true&name="+url.QueryEscape(name), nil, &found); err != nil {
+	if err := im.c.call(ctx, http.MethodGet, api+"/accounts?all=true&name=equal:"+url.QueryEscape(name), nil, &found); err != nil {
 		return "", err
 	}
 	if len(found) > 1 {

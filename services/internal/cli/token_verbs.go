@@ -20,10 +20,14 @@ func (a *App) tokenListCommand(f *tokenFlags) *cobra.Command {
 				return err
 			}
 			all := []tokenView{}
+			q := url.Values{"per_page": {"1000"}, "include_expired": {fmt.Sprint(f.includeExpired)}}
+			if f.name != "" {
+				q.Set("name_prefix", f.name)
+			}
 			for page := 1; ; page++ {
 				var some []tokenView
-				path := fmt.Sprintf("%s?page=%d&per_page=50&include_expired=%t", f.base(), page, f.includeExpired)
-				if err := c.call(cmd.Context(), http.MethodGet, path, nil, &some); err != nil {
+				q.Set("page", fmt.Sprint(page))
+				if err := c.call(cmd.Context(), http.MethodGet, f.base()+"?"+q.Encode(), nil, &some); err != nil {
 					return err
 				}
 				if len(some) == 0 {
@@ -41,6 +45,7 @@ func (a *App) tokenListCommand(f *tokenFlags) *cobra.Command {
 			return a.table([]string{"ID", "NAME", "STATUS", "ISSUED", "EXPIRES"}, rows)
 		}}
 	cmd.Flags().BoolVar(&f.includeExpired, "include-expired", true, "also list expired tokens")
+	cmd.Flags().StringVar(&f.name, "name", "", "only tokens whose names begin so, in the order of names")
 	return cmd
 }
 

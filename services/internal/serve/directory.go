@@ -21,7 +21,7 @@ func (l liveDirectory) Position() events.Position { return l.get().Position() }
 
 func (l liveDirectory) Token(id token.ID) (aggregate.Token, bool, error) { return l.get().Token(id) }
 
-func (l liveDirectory) Tokens(q directory.TokenQuery) (directory.TokenPage, error) {
+func (l liveDirectory) Tokens(q directory.TokenQuery) (directory.Page[aggregate.Token], error) {
 	return l.get().Tokens(q)
 }
 

@@ -347,6 +347,66 @@ func TestListPages(t *testing.T) {
 	}
 }
 
+// TestTokenNames: a name or its beginning finds an owner's own tokens, byte by
+// byte, in the order of names.
+func TestTokenNames(t *testing.T) {
+	l := newLab(t)
+	soon := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	for at, as := range map[string]http.Header{userTokens: l.admin.header(), l.admin.accountTokens(): l.admin.header()} {
+		for _, name := range []string{"deploy b", "Deploy", "deploy a", "deploy a", "other", "déploy", "dé", "starts_with:x", "100% _x"} {
+			l.create(at, as, grant(name, dnsWrite, zone))
+		}
+		l.create(at, as, grant("deploy old", dnsWrite, zone, `"expires_on":"`+soon+`"`))
+		gone := l.create(at, as, grant("deploy gone", dnsWrite, zone))
+		l.do("DELETE", at+"/"+gone.ID, as, nil, 200, 0)
+	}
+	l.create(userTokens, l.rival.header(), grant("deploy theirs", accountTokensRead, accountType+l.rival.account.String()))
+	l.now.ahead.Store(int64(2 * time.Hour))
+	for _, at := range []string{userTokens, l.admin.accountTokens()} {
+		for query, want := range map[string]struct {
+			names string
+			info  page
+		}{
+			"name_prefix=deploy":                           {"deploy a, deploy a, deploy b", page{1, 20, 3, 3, 1}},
+			"name=starts_with:deploy":                      {"deploy a, deploy a, deploy b", page{1, 20, 3, 3, 1}},
+			"name_prefix=deploy&include_expired=true":      {"deploy a, deploy a, deploy b, deploy old", page{1, 20, 4, 4, 1}},
+			"name_prefix=d&direction=desc":                 {"déploy, dé, deploy b, deploy a, deploy a", page{1, 20, 5, 5, 1}},
+			"name_prefix=d%C3%A9":                          {"dé, déploy", page{1, 20, 2, 2, 1}},
+			"name=deploy%20a":                              {"deploy a, deploy a", page{1, 20, 2, 2, 1}},
+			"name=deploy":                                  {"", page{1, 20, 0, 0, 0}},
+			"name=equal:starts_with:x":                     {"starts_with:x", page{1, 20, 1, 1, 1}},
+			"name=deploy%20a&name_prefix=o":                {"", page{1, 20, 0, 0, 0}},
+			"name_prefix=deploy&page=2":                    {"", page{2, 20, 0, 3, 1}},
+			"name_prefix=deploy&page=1073741824":           {"", page{1 << 30, 20, 0, 3, 1}},
+			"name_prefix=&name=&per_page=5&page=2":         {"déploy, dé, starts_with:x, 100% _x", page{2, 5, 4, 9, 2}},
+			"name_prefix=%25":                              {"", page{1, 20, 0, 0, 0}},
+			"name_prefix=100%25%20_":                       {"100% _x", page{1, 20, 1, 1, 1}},
+			"name_prefix=" + strings.Repeat("%C3%BC", 120): {"", page{1, 20, 0, 0, 0}},
+			"name=starts_with:" + strings.Repeat("x", 120): {"", page{1, 20, 0, 0, 0}},
+		} {
+			var all []tokenView
+			a := l.do("GET", at+"?"+query, l.admin.header(), nil, 200, 0)
+			a.into(t, &all)
+			var names []string
+			for _, v := range all {
+				names = append(names, v.Name)
+			}
+			if got := strings.Join(names, ", "); got != want.names || a.Info != want.info {
+				t.Errorf("%s: got %q %+v, want %q %+v", query, got, a.Info, want.names, want.info)
+			}
+		}
+		long := strings.Repeat("x", 121)
+		for _, bad := range []string{"name=" + long, "name_prefix=" + long, "name=starts_with:" + long, "name_prefix=%FF", "name=starts_with:a&name_prefix=b"} {
+			l.do("GET", at+"?"+bad, l.admin.header(), nil, 400, 1001)
+		}
+	}
+	foreign := l.do("GET", l.admin.accountTokens()+"?name_prefix=deploy", l.rival.header(), nil, 404, 1003)
+	unknown := l.do("GET", "/client/v4/accounts/"+strings.Repeat("ef", 16)+"/tokens?name_prefix=deploy", l.rival.header(), nil, 404, 1003)
+	if string(foreign.body) != string(unknown.body) {
+		t.Errorf("a foreign account: %s\nan unknown one: %s", foreign.body, unknown.body)
+	}
+}
+
 // TestPermissionGroups: one page, and filters that clients encode twice.
 func TestPermissionGroups(t *testing.T) {
 	l := newLab(t)
