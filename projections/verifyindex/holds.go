@@ -23,21 +23,33 @@ const (
 // asked, holds it now: a token never does more than its owner may. When the
 // entry alone does not tell, afar is set and the answer is no.
 func (q *query) held(r rowView) bool {
-	key := q.chain[0] // a policy has matched a key
-	if id, ok := strings.CutPrefix(key, accountPrefix); ok && len(id) == 2*len(token.ID{}) {
+	if q.inAccount {
 		if r.ownerKind() == token.OwnerAccount {
-			if (*token.ID)(r.row[offOwner-digestLen:]).Spells(id) {
+			if r.owner() == q.account {
 				return true
 			}
-		} else if in := r.holdings(); len(in) > 0 {
-			for ; len(in) >= heldLen; in = in[heldLen:] {
-				if (*token.ID)(in).Spells(id) && q.cat.RoleHolds(catalogue.RoleNumber(binary.LittleEndian.Uint16(in[16:])), q.perm) {
+		} else {
+			for in := r.holdings(); len(in) >= heldLen; in = in[heldLen:] {
+				if token.ID(in[:16]) == q.account && q.cat.RoleHolds(catalogue.RoleNumber(binary.LittleEndian.Uint16(in[16:])), q.perm) {
 					return true
 				}
 			}
 		}
 	}
-	return q.heldElsewhere(r, key)
+	return q.heldElsewhere(r, q.chain[0]) // a policy has matched a key
+}
+
+// lookAhead reads the account in which the chain begins, if it does in one: to
+// do so before the entry has come costs nothing.
+func (q *query) lookAhead() {
+	if len(q.chain) == 0 {
+		return
+	}
+	if id, ok := strings.CutPrefix(q.chain[0], accountPrefix); ok {
+		var err error
+		q.account, err = token.ParseID(id)
+		q.inAccount = err == nil
+	}
 }
 
 // heldElsewhere is held for what is not plainly in an account of the owner.

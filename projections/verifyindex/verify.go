@@ -105,6 +105,7 @@ func (x *Index) verify(d *token.Decision, v *view, ceiling time.Duration, digest
 	if q.at.IsZero() {
 		q.at = now
 	}
+	q.lookAhead()
 	for {
 		q.cat, q.perm = v.cat, perm
 		x.lookup(v, digest, &q)
@@ -155,6 +156,9 @@ type query struct {
 	now   time.Time // for the grace of a secret
 	at    time.Time // for the grant
 	d     *token.Decision
+
+	account   token.ID // in which the chain begins
+	inAccount bool     // whether it does
 
 	identity *Identity // when not nil, it is filled too
 
