@@ -17,14 +17,17 @@ var ErrSettings = errors.New("stream: not set up as the ledger needs it")
 
 // Assert compares the streams, as the server returns them, with what they must
 // be, and looks whether the ledger is whole. It returns ErrSettings with every
-// deviation. The size limits of events and keys are the operator's choice, but
-// there must be one.
+// deviation. Where the size limit is the operator's choice there must be
+// one.
 //
 // What a stream's info does not show, AssertReplicas asks for: whether the
 // servers wait for the disk, and what the other replicas hold.
 func Assert(ctx context.Context, js jetstream.JetStream, replicas int) error {
 	var all []error
-	wanted := []jetstream.StreamConfig{EventsConfig(replicas, 0), PulseConfig(replicas), KeysConfig(replicas, 0)}
+	wanted := []jetstream.StreamConfig{
+		EventsConfig(replicas, 0), PulseConfig(replicas), KeysConfig(replicas, 0),
+		ReceiptsConfig(replicas, 0), ProgressConfig(replicas, 0),
+	}
 	for _, want := range wanted {
 		s, err := js.Stream(ctx, want.Name)
 		if err != nil {

@@ -14,6 +14,9 @@ const (
 	PulseStream  = "WATCHWORD_PULSE"
 	KeysBucket   = "WATCHWORD_KEYS"
 	KeysStream   = "KV_" + KeysBucket
+
+	ReceiptsStream = "WATCHWORD_RECEIPTS"
+	ProgressStream = "WATCHWORD_PROGRESS"
 )
 
 // The subjects of pulses: where the pen stores them, and where the server
@@ -21,6 +24,13 @@ const (
 const (
 	PulseSubject     = "ww.pulse"
 	LivePulseSubject = LivePrefix + "pulse"
+)
+
+// What stands before an enforcer's id, and then its instance, in the subjects
+// on which it says what it has applied.
+const (
+	ReceiptPrefix  = "ww.receipt."
+	ProgressPrefix = "ww.progress."
 )
 
 // LivePrefix stands before the aggregate and the verb in the subject on which
@@ -35,6 +45,9 @@ const (
 	// duplicates is the shortest window that a server accepts. We do not use
 	// it: it is not what makes an append happen once.
 	duplicates = 100 * time.Millisecond
+	// keptReceipts is how long it can be shown who had heard of a revocation.
+	keptReceipts = 18 * 30 * 24 * time.Hour
+	maxReceipt   = 16 << 10 // a signed receipt with its subject and headers
 )
 
 // EventsConfig returns how the ledger's stream must be. It is kept for ever,
@@ -115,4 +128,48 @@ func KeysConfig(replicas int, maxBytes int64) jetstream.StreamConfig {
 		// AllowDirect stays off: the leader answers, so that a node that lost
 		// the race for a key finds the winner's.
 	}
+}
+
+// ReceiptsConfig returns how the stream of receipts for revocations must be:
+// each is kept for eighteen months, the oldest make room at maxBytes.
+//
+// A single server writes them to the disk in its own time, because a receipt
+// that a crash has lost is sent again; what is replicated has copies instead.
+func ReceiptsConfig(replicas int, maxBytes int64) jetstream.StreamConfig {
+	c := spoken(replicas, maxBytes)
+	c.Name, c.Description = ReceiptsStream, "Which enforcers have applied which revocations."
+	c.Subjects, c.MaxAge = []string{ReceiptPrefix + ">"}, keptReceipts
+	return c
+}
+
+// ProgressConfig returns how the stream must be that keeps, of each instance
+// of an enforcer, the last word on how far it is.
+func ProgressConfig(replicas int, maxBytes int64) jetstream.StreamConfig {
+	c := spoken(replicas, maxBytes)
+	c.Name, c.Description = ProgressStream, "How far each instance of each enforcer is."
+	c.Subjects, c.MaxMsgsPerSubject = []string{ProgressPrefix + ">"}, 1
+	return c
+}
+
+// spoken is what the streams have in common to which enforcers publish.
+func spoken(replicas int, maxBytes int64) jetstream.StreamConfig {
+	c := jetstream.StreamConfig{
+		Retention:         jetstream.LimitsPolicy,
+		Storage:           jetstream.FileStorage,
+		Replicas:          replicas,
+		MaxMsgs:           -1,
+		MaxMsgsPerSubject: -1,
+		MaxConsumers:      -1,
+		MaxBytes:          maxBytes,
+		MaxMsgSize:        maxReceipt,
+		Discard:           jetstream.DiscardOld,
+		Duplicates:        duplicates,
+		DenyDelete:        true,
+		DenyPurge:         true,
+		AllowDirect:       true,
+	}
+	if replicas == 1 {
+		c.PersistMode = jetstream.AsyncPersistMode
+	}
+	return c
 }

@@ -5,8 +5,8 @@
 //
 // The commits are the messages of the stream [EventsStream], the pulses those
 // of [PulseStream]. The package never creates, changes or deletes a stream;
-// whoever makes an installation takes [EventsConfig], [PulseConfig] and
-// [KeysConfig], and [Assert] and [AssertReplicas] say at every start whether
+// whoever makes an installation takes [EventsConfig], [PulseConfig],
+// [KeysConfig], [ReceiptsConfig] and [ProgressConfig], and [Assert] and [AssertReplicas] say at every start whether
 // the server really does as they say.
 //
 // # Trust

@@ -94,7 +94,7 @@ func TestAssert(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			keys, pulse, evs := stream.KeysConfig(1, natstest.MaxBytes), stream.PulseConfig(1), stream.EventsConfig(1, natstest.MaxBytes)
 			test.weaken(&keys, &pulse, &evs)
-			for _, cfg := range []jetstream.StreamConfig{keys, pulse, evs} {
+			for _, cfg := range append(spoken(), keys, pulse, evs) {
 				createAgain(t, js, cfg)
 			}
 			defer c.DeleteStreams()
@@ -116,6 +116,18 @@ func TestAssert(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+	t.Run("receipts that go", func(t *testing.T) {
+		c.CreateStreams()
+		defer c.DeleteStreams()
+		short := spoken()[0]
+		short.MaxAge = time.Hour
+		if _, err := js.UpdateStream(t.Context(), short); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.Assert(t.Context(), js, 1); !errors.Is(err, stream.ErrSettings) || !strings.Contains(err.Error(), "WATCHWORD_RECEIPTS: MaxAge") {
+			t.Errorf("error %v", err)
+		}
+	})
 	t.Run("no stream", func(t *testing.T) {
 		if err := stream.Assert(t.Context(), js, 1); !errors.Is(err, jetstream.ErrStreamNotFound) {
 			t.Errorf("error %v", err)
@@ -124,6 +136,11 @@ func TestAssert(t *testing.T) {
 			t.Errorf("open: %v", err)
 		}
 	})
+}
+
+// spoken are the streams to which enforcers publish.
+func spoken() []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{stream.ReceiptsConfig(1, natstest.MaxBytes), stream.ProgressConfig(1, natstest.MaxBytes)}
 }
 
 // createAgain creates a stream. The directory of one of the same name that was
@@ -150,7 +167,7 @@ func TestAssertWhole(t *testing.T) {
 			js := jetStream(t, c)
 			weak := stream.EventsConfig(1, natstest.MaxBytes)
 			weak.DenyDelete = false
-			for _, cfg := range []jetstream.StreamConfig{stream.KeysConfig(1, natstest.MaxBytes), stream.PulseConfig(1), weak} {
+			for _, cfg := range append(spoken(), stream.KeysConfig(1, natstest.MaxBytes), stream.PulseConfig(1), weak) {
 				if _, err := js.CreateStream(t.Context(), cfg); err != nil {
 					t.Fatal(err)
 				}

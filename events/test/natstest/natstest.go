@@ -236,7 +236,8 @@ func (c *Cluster) CreateStreams() {
 	c.t.Helper()
 	n := len(c.servers)
 	for _, cfg := range []jetstream.StreamConfig{
-		stream.KeysConfig(n, MaxBytes), stream.PulseConfig(n), stream.EventsConfig(n, MaxBytes),
+		stream.KeysConfig(n, MaxBytes), stream.PulseConfig(n),
+		stream.ReceiptsConfig(n, MaxBytes), stream.ProgressConfig(n, MaxBytes), stream.EventsConfig(n, MaxBytes),
 	} {
 		c.CreateStream(cfg)
 	}

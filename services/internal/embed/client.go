@@ -13,7 +13,7 @@ import (
 // Options are the options of a connection as r with the seed in a file, for a
 // server that runs elsewhere. Further options may follow them.
 func Options(r Role, seedFile string, log *slog.Logger) ([]nats.Option, error) {
-	kp, err := ReadSeed(seedFile)
+	kp, err := ReadSeed(r, seedFile)
 	if err != nil {
 		return nil, err
 	}

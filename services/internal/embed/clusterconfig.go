@@ -25,8 +25,8 @@ type ClusterConfig struct {
 	StoreDir string
 	// MaxStoreBytes caps what JetStream may keep. Zero leaves it to the server.
 	MaxStoreBytes int64
-	// Keys holds the public nkey of each role. The roles of Roles are required;
-	// Operator only while the streams are created.
+	// Keys holds the public key of each of Seeds, and of Operator only while
+	// the streams are created.
 	Keys map[Role]string
 
 	// ClusterName, ClusterListen and Routes make the server part of a cluster;
@@ -69,8 +69,9 @@ func (c ClusterConfig) Text() (string, error) {
 		}
 		b.WriteString("]\n}\n")
 	}
+	c.writeCallout(&b, roles)
 	b.WriteString("system_account: " + accountSystem + "\naccounts {\n")
-	for _, owner := range []string{accountSystem, accountEvents, accountPulse, accountKeys} {
+	for _, owner := range append(owners(), accountSystem) {
 		fmt.Fprintf(&b, "  %s {\n", owner)
 		if owner != accountSystem {
 			b.WriteString("    jetstream: enabled\n")
@@ -78,11 +79,22 @@ func (c ClusterConfig) Text() (string, error) {
 		writeExports(&b, owner, roles)
 		b.WriteString("  }\n")
 	}
-	for _, r := range roles {
+	for _, r := range append(slices.Clone(roles), Enforcer, Consumer) {
 		c.writeRole(&b, r, roles)
 	}
 	b.WriteString("}\n")
 	return b.String(), nil
+}
+
+// writeCallout writes whom the server asks about a login that is not in its
+// configuration. Those that are in it never depend on an answer.
+func (c ClusterConfig) writeCallout(b *strings.Builder, roles []Role) {
+	users := make([]string, len(roles))
+	for i, r := range roles {
+		users[i] = c.Keys[r]
+	}
+	fmt.Fprintf(b, "authorization {\n  auth_callout {\n    issuer: %s\n    xkey: %s\n    account: %s\n    auth_users: %s\n    allowed_accounts: %s\n  }\n}\n",
+		c.Keys[Issuer], c.Keys[Sealer], Auth.Account(), list(users), list([]string{Enforcer.Account(), Consumer.Account()}))
 }
 
 // roles are those that the configuration names, checked.
@@ -93,9 +105,9 @@ func (c ClusterConfig) roles() ([]Role, error) {
 			roles = append(roles, passing)
 		}
 	}
-	for _, r := range roles {
-		if !nkeys.IsValidPublicUserKey(c.Keys[r]) {
-			return nil, fmt.Errorf("embed: role %s has no public user nkey", r)
+	for _, r := range append(slices.Clone(roles), Issuer, Sealer) {
+		if pub := c.Keys[r]; nkeys.Prefix(pub) != r.prefix() || !nkeys.IsValidPublicKey(pub) {
+			return nil, fmt.Errorf("embed: role %s has no public key of its kind", r)
 		}
 	}
 	if c.ServerName == "" {
@@ -105,18 +117,13 @@ func (c ClusterConfig) roles() ([]Role, error) {
 }
 
 // writeRole writes the account of one role: its user with allow lists, what it
-// imports, what it exports.
+// imports, what it exports. Who enrolls is not in the configuration.
 func (c ClusterConfig) writeRole(b *strings.Builder, r Role, roles []Role) {
-	publish, subscribe, serves := r.permissions()
-	fmt.Fprintf(b, "  %s {\n    users: [{\n      nkey: %s\n      permissions {\n", r.account(), c.Keys[r])
-	fmt.Fprintf(b, "        publish { allow: %s }\n", list(publish))
-	fmt.Fprintf(b, "        subscribe { allow: %s }\n", list(subscribe))
-	if serves {
-		// The server allows an answer to a request that it has delivered, and
-		// at the account's border a reply subject is the server's own.
-		b.WriteString("        allow_responses { max: 1, expires: \"1m\" }\n")
+	fmt.Fprintf(b, "  %s {\n", r.Account())
+	if slices.Contains(roles, r) {
+		c.writeUser(b, r)
 	}
-	b.WriteString("      }\n    }]\n    imports: [\n")
+	b.WriteString("    imports: [\n")
 	for _, u := range r.uses() {
 		switch u.verb {
 		case call:
@@ -126,8 +133,22 @@ func (c ClusterConfig) writeRole(b *strings.Builder, r Role, roles []Role) {
 		}
 	}
 	b.WriteString("    ]\n")
-	writeExports(b, r.account(), roles)
+	writeExports(b, r.Account(), roles)
 	b.WriteString("  }\n")
+}
+
+// writeUser writes the one user of a role.
+func (c ClusterConfig) writeUser(b *strings.Builder, r Role) {
+	publish, subscribe, serves := r.permissions()
+	fmt.Fprintf(b, "    users: [{\n      nkey: %s\n      permissions {\n", c.Keys[r])
+	fmt.Fprintf(b, "        publish { allow: %s }\n", list(publish))
+	fmt.Fprintf(b, "        subscribe { allow: %s }\n", list(subscribe))
+	if serves {
+		// The server allows an answer to a request that it has delivered, and
+		// at the account's border a reply subject is the server's own.
+		b.WriteString("        allow_responses { max: 1, expires: \"1m\" }\n")
+	}
+	b.WriteString("      }\n    }]\n")
 }
 
 // permissions are the allow lists of a role, and whether it answers requests.
@@ -157,7 +178,7 @@ func writeExports(b *strings.Builder, owner string, roles []Role) {
 		to      []string
 	}
 	var exports []export
-	for _, r := range roles {
+	for _, r := range append(slices.Clone(roles), Enforcer, Consumer) {
 		for _, u := range r.uses() {
 			if u.owner != owner || u.verb == serve {
 				continue
@@ -167,7 +188,7 @@ func writeExports(b *strings.Builder, owner string, roles []Role) {
 				i = len(exports)
 				exports = append(exports, export{u.verb, u.subject, u.many, nil})
 			}
-			exports[i].to = append(exports[i].to, r.account())
+			exports[i].to = append(exports[i].to, r.Account())
 		}
 	}
 	if len(exports) == 0 {

@@ -1,6 +1,7 @@
 package embed
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,8 +13,8 @@ import (
 func someKeys(t *testing.T) map[Role]string {
 	t.Helper()
 	keys := map[Role]string{}
-	for _, r := range append(Roles(), Operator) {
-		kp, err := nkeys.CreateUser()
+	for _, r := range append(Seeds(), Operator) {
+		kp, err := r.newKey()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,24 +53,28 @@ func TestText(t *testing.T) {
 		t.Errorf("system account %q", o.SystemAccount)
 	}
 	for _, u := range o.Nkeys {
-		switch name := u.Account.Name; name {
-		case accountSystem, accountEvents, accountPulse, accountKeys:
+		switch name := u.Account.Name; {
+		case slices.Contains(append(owners(), accountSystem), name), name == Enforcer.Account(), name == Consumer.Account():
 			t.Errorf("somebody can log in to %s", name)
 		}
 		if u.Permissions == nil || u.Permissions.Publish == nil || len(u.Permissions.Publish.Allow) == 0 ||
 			u.Permissions.Subscribe == nil || len(u.Permissions.Subscribe.Allow) == 0 {
 			t.Errorf("%s may do anything", u.Account.Name)
 		}
-		if (u.Permissions.Response != nil) != (u.Account.Name == Pen.account()) {
+		if (u.Permissions.Response != nil) != (u.Account.Name == Pen.Account() || u.Account.Name == Auth.Account()) {
 			t.Errorf("%s: answers %+v", u.Account.Name, u.Permissions.Response)
 		}
 	}
-	if len(o.Nkeys) != len(c.Keys) {
-		t.Errorf("%d users for %d roles", len(o.Nkeys), len(c.Keys))
+	if len(o.Nkeys) != len(Roles())+1 {
+		t.Errorf("%d users for %d roles and the operator", len(o.Nkeys), len(Roles()))
+	}
+	if a := o.AuthCallout; a == nil || a.Issuer != c.Keys[Issuer] || a.XKey != c.Keys[Sealer] || a.Account != Auth.Account() || len(a.AuthUsers) != len(o.Nkeys) ||
+		!slices.Equal(a.AllowedAccounts, []string{Enforcer.Account(), Consumer.Account()}) {
+		t.Errorf("callout %+v", a)
 	}
 
 	delete(c.Keys, Operator)
-	if text, err = c.Text(); err != nil || strings.Contains(text, "STREAM.CREATE") || strings.Contains(text, Operator.account()) {
+	if text, err = c.Text(); err != nil || strings.Contains(text, "STREAM.CREATE") || strings.Contains(text, Operator.Account()) {
 		t.Errorf("without an operator, somebody can create streams: %v", err)
 	}
 }
@@ -77,13 +82,13 @@ func TestText(t *testing.T) {
 // TestTextRefused checks that a configuration without a credential or a name
 // is an error, not an open server.
 func TestTextRefused(t *testing.T) {
-	for _, r := range Roles() {
+	for _, r := range Seeds() {
 		c := ClusterConfig{ServerName: "a", Keys: someKeys(t)}
 		delete(c.Keys, r)
 		if text, err := c.Text(); err == nil {
 			t.Errorf("without %s: %s", r, text)
 		}
-		kp, err := nkeys.CreateAccount()
+		kp, err := nkeys.CreateOperator()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +96,7 @@ func TestTextRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		if text, err := c.Text(); err == nil {
-			t.Errorf("with an account's key for %s: %s", r, text)
+			t.Errorf("with an operator's key for %s: %s", r, text)
 		}
 	}
 	if text, err := (ClusterConfig{Keys: someKeys(t)}).Text(); err == nil {

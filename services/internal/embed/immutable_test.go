@@ -117,7 +117,7 @@ func (l ledger) unchanged(t *testing.T, after ledger) {
 	}
 }
 
-// installation is a server whose three streams hold something.
+// installation is a server whose streams hold something.
 func installation(t *testing.T) (*Server, jetstream.JetStream) {
 	t.Helper()
 	cfg := testConfig(t)
@@ -135,6 +135,11 @@ func installation(t *testing.T) (*Server, jetstream.JetStream) {
 		}
 	}
 	_, node := connect(t, s, Node)
+	for _, subject := range []string{"ww.receipt.x.y", "ww.progress.x.y"} {
+		if _, err := node.Publish(bounded(t), subject, []byte("first")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return s, node
 }
 
@@ -236,7 +241,7 @@ func TestImmutable(t *testing.T) {
 			a := newAttacker(t, s, r)
 			for _, prefix := range []string{"$JS.API.", "$JS.core.API.", "$JS.EVENTS.API."} {
 				for _, v := range apiVerbs {
-					for _, stream := range []string{EventsStream, PulseStream, KeysStream, "X"} {
+					for _, stream := range []string{EventsStream, PulseStream, KeysStream, ReceiptsStream, ProgressStream, "X"} {
 						subject := prefix + strings.ReplaceAll(v.subject, "%s", stream)
 						if allowed(r, subject) || stream != EventsStream && !strings.Contains(v.subject, "%s") {
 							continue
@@ -256,6 +261,7 @@ func TestImmutable(t *testing.T) {
 				}
 			}
 			for _, subject := range []string{
+				"ww.receipt.x.y", "ww.progress.x.y",
 				"ww.event.token.revoked", "ww.event.x", "ww.pulse", "ww.pulse.x", "$KV.WATCHWORD_KEYS.alice", "$KV.WATCHWORD_KEYS.a.b",
 				"ww.live.core.token.revoked", "ww.live.core.pulse", "_R_.x.y", "_INBOX_node.x", "_INBOX_pen.x", "$JS.ACK.WATCHWORD_EVENTS.c.1.1.1.1.0", "$JS.FC.WATCHWORD_EVENTS.c.x",
 				"$NRG.V.x", "$O.x.C.y", "$MQTT.sub.x", "WATCHWORD_EVENTS",
@@ -300,15 +306,23 @@ func TestAllowed(t *testing.T) {
 			$JS.API.STREAM.MSG.GET.WATCHWORD_EVENTS $JS.API.STREAM.MSG.GET.WATCHWORD_PULSE
 			$KV.WATCHWORD_KEYS.* ww.event.> ww.pulse
 			| _INBOX.> _INBOX_pen.> ww.cmd.> ww.live.core.> ww.live.core.pulse`,
-		Node: `$JS.API.CONSUMER.CREATE.WATCHWORD_EVENTS.> $JS.API.CONSUMER.CREATE.WATCHWORD_PULSE.>
-			$JS.API.CONSUMER.DELETE.WATCHWORD_EVENTS.* $JS.API.CONSUMER.DELETE.WATCHWORD_PULSE.*
-			$JS.API.CONSUMER.INFO.WATCHWORD_EVENTS.* $JS.API.CONSUMER.INFO.WATCHWORD_PULSE.*
-			$JS.API.CONSUMER.MSG.NEXT.WATCHWORD_EVENTS.* $JS.API.CONSUMER.MSG.NEXT.WATCHWORD_PULSE.*
+		Node: `$JS.API.CONSUMER.CREATE.WATCHWORD_EVENTS.> $JS.API.CONSUMER.CREATE.WATCHWORD_PROGRESS.>
+			$JS.API.CONSUMER.CREATE.WATCHWORD_PULSE.> $JS.API.CONSUMER.CREATE.WATCHWORD_RECEIPTS.>
+			$JS.API.CONSUMER.DELETE.WATCHWORD_EVENTS.* $JS.API.CONSUMER.DELETE.WATCHWORD_PROGRESS.*
+			$JS.API.CONSUMER.DELETE.WATCHWORD_PULSE.* $JS.API.CONSUMER.DELETE.WATCHWORD_RECEIPTS.*
+			$JS.API.CONSUMER.INFO.WATCHWORD_EVENTS.* $JS.API.CONSUMER.INFO.WATCHWORD_PROGRESS.*
+			$JS.API.CONSUMER.INFO.WATCHWORD_PULSE.* $JS.API.CONSUMER.INFO.WATCHWORD_RECEIPTS.*
+			$JS.API.CONSUMER.MSG.NEXT.WATCHWORD_EVENTS.* $JS.API.CONSUMER.MSG.NEXT.WATCHWORD_PROGRESS.*
+			$JS.API.CONSUMER.MSG.NEXT.WATCHWORD_PULSE.* $JS.API.CONSUMER.MSG.NEXT.WATCHWORD_RECEIPTS.*
 			$JS.API.DIRECT.GET.WATCHWORD_EVENTS $JS.API.DIRECT.GET.WATCHWORD_EVENTS.>
-			$JS.API.DIRECT.GET.WATCHWORD_PULSE $JS.API.DIRECT.GET.WATCHWORD_PULSE.> $JS.API.INFO
-			$JS.API.STREAM.INFO.KV_WATCHWORD_KEYS $JS.API.STREAM.INFO.WATCHWORD_EVENTS $JS.API.STREAM.INFO.WATCHWORD_PULSE
-			$JS.API.STREAM.MSG.GET.KV_WATCHWORD_KEYS $JS.API.STREAM.MSG.GET.WATCHWORD_EVENTS $JS.API.STREAM.MSG.GET.WATCHWORD_PULSE
-			$KV.WATCHWORD_KEYS.* ww.cmd.>
+			$JS.API.DIRECT.GET.WATCHWORD_PROGRESS $JS.API.DIRECT.GET.WATCHWORD_PROGRESS.>
+			$JS.API.DIRECT.GET.WATCHWORD_PULSE $JS.API.DIRECT.GET.WATCHWORD_PULSE.>
+			$JS.API.DIRECT.GET.WATCHWORD_RECEIPTS $JS.API.DIRECT.GET.WATCHWORD_RECEIPTS.> $JS.API.INFO
+			$JS.API.STREAM.INFO.KV_WATCHWORD_KEYS $JS.API.STREAM.INFO.WATCHWORD_EVENTS $JS.API.STREAM.INFO.WATCHWORD_PROGRESS
+			$JS.API.STREAM.INFO.WATCHWORD_PULSE $JS.API.STREAM.INFO.WATCHWORD_RECEIPTS
+			$JS.API.STREAM.MSG.GET.KV_WATCHWORD_KEYS $JS.API.STREAM.MSG.GET.WATCHWORD_EVENTS $JS.API.STREAM.MSG.GET.WATCHWORD_PROGRESS
+			$JS.API.STREAM.MSG.GET.WATCHWORD_PULSE $JS.API.STREAM.MSG.GET.WATCHWORD_RECEIPTS
+			$KV.WATCHWORD_KEYS.* ww.cmd.> ww.progress.> ww.receipt.>
 			| _INBOX.> _INBOX_node.> ww.live.core.> ww.live.core.pulse`,
 		Reader: `$JS.API.CONSUMER.CREATE.WATCHWORD_EVENTS.> $JS.API.CONSUMER.DELETE.WATCHWORD_EVENTS.*
 			$JS.API.CONSUMER.INFO.WATCHWORD_EVENTS.* $JS.API.CONSUMER.MSG.NEXT.WATCHWORD_EVENTS.*
@@ -316,9 +330,12 @@ func TestAllowed(t *testing.T) {
 			$JS.API.STREAM.INFO.WATCHWORD_EVENTS $JS.API.STREAM.MSG.GET.WATCHWORD_EVENTS
 			| _INBOX.> _INBOX_reader.> ww.live.core.> ww.live.core.pulse`,
 		Monitor: `$JS.API.INFO $SYS.REQ.SERVER.PING.HEALTHZ $SYS.REQ.SERVER.PING.JSZ | _INBOX.> _INBOX_monitor.>`,
+		Auth: `$JS.API.INFO $SYS.REQ.ACCOUNT.CONSUMER.CONNZ $SYS.REQ.ACCOUNT.ENFORCER.CONNZ $SYS.REQ.SERVER.*.KICK
+			| $SYS.REQ.USER.AUTH _INBOX.> _INBOX_auth.>`,
 		Operator: `$JS.API.INFO $JS.API.STREAM.CREATE.KV_WATCHWORD_KEYS $JS.API.STREAM.CREATE.WATCHWORD_EVENTS
-			$JS.API.STREAM.CREATE.WATCHWORD_PULSE $JS.API.STREAM.INFO.KV_WATCHWORD_KEYS
-			$JS.API.STREAM.INFO.WATCHWORD_EVENTS $JS.API.STREAM.INFO.WATCHWORD_PULSE | _INBOX.> _INBOX_operator.>`,
+			$JS.API.STREAM.CREATE.WATCHWORD_PROGRESS $JS.API.STREAM.CREATE.WATCHWORD_PULSE $JS.API.STREAM.CREATE.WATCHWORD_RECEIPTS
+			$JS.API.STREAM.INFO.KV_WATCHWORD_KEYS $JS.API.STREAM.INFO.WATCHWORD_EVENTS $JS.API.STREAM.INFO.WATCHWORD_PROGRESS
+			$JS.API.STREAM.INFO.WATCHWORD_PULSE $JS.API.STREAM.INFO.WATCHWORD_RECEIPTS | _INBOX.> _INBOX_operator.>`,
 	}
 	for _, r := range credentials(t) {
 		publish, subscribe, _ := r.permissions()
@@ -340,7 +357,7 @@ func TestDeaf(t *testing.T) {
 		_, may, _ := r.permissions()
 		for _, subject := range []string{
 			">", "*.>", "ww.>", "ww.cmd.>", "ww.cmd.revoke", "ww.event.>", "ww.pulse", "ww.live.>", "$JS.API.>", "$JS.ACK.>", "$JS.EVENT.>",
-			"$SYS.>", "$KV.>", "_R_.>", "_INBOX_pen.>", "_INBOX_node.>", "_INBOX_reader.>", "_INBOX_monitor.>", "_INBOX_operator.>",
+			"$SYS.>", "$SYS.REQ.USER.AUTH", "$KV.>", "_R_.>", "ww.receipt.>", "ww.progress.>", "_INBOX_pen.>", "_INBOX_node.>", "_INBOX_reader.>", "_INBOX_monitor.>", "_INBOX_operator.>",
 		} {
 			if slices.ContainsFunc(may, func(p string) bool { return p == subject || subject == "ww.cmd.revoke" && p == "ww.cmd.>" }) {
 				continue

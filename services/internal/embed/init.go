@@ -9,6 +9,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -46,9 +48,26 @@ const (
 //     later has been lost, and is an error.
 //
 // A store without a marker that is not empty is refused.
+//
+// The marker "initialised" names the streams that were made. A store of an
+// earlier version lacks some that are wanted now: those are made, and the
+// marker is written anew. A crash in between leaves empty streams, with which
+// the next start goes on.
 func firstStart(cfg Config, keys map[Role]nkeys.KeyPair) error {
 	done, started := filepath.Join(cfg.Dir, markDone), filepath.Join(cfg.Dir, markStarted)
-	if ok, err := exists(done); ok || err != nil {
+	wanted := Streams{Replicas: 1, EventsMaxBytes: cfg.EventsMaxBytes}.Configs()
+	made, err := durable.ReadPrivate(done)
+	switch {
+	case err == nil:
+		wanted = slices.DeleteFunc(wanted, func(c jetstream.StreamConfig) bool { return madeBefore(c.Name, made) })
+		if len(wanted) == 0 {
+			return nil
+		}
+		if err := createOnce(cfg, keys, wanted); err != nil {
+			return err
+		}
+		return durable.WritePrivate(done, marker())
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
 	ok, err := exists(started)
@@ -63,11 +82,11 @@ func firstStart(cfg Config, keys map[Role]nkeys.KeyPair) error {
 		case len(entries) > 0:
 			return fmt.Errorf("%w: %s", ErrNotEmpty, store)
 		}
-		if err := durable.WritePrivate(started, []byte("the first start has begun\n")); err != nil {
+		if err := durable.WritePrivate(started, marker()); err != nil {
 			return err
 		}
 	}
-	if err := createOnce(cfg, keys); err != nil {
+	if err := createOnce(cfg, keys, wanted); err != nil {
 		return err
 	}
 	if err := os.Rename(started, done); err != nil {
@@ -76,9 +95,28 @@ func firstStart(cfg Config, keys map[Role]nkeys.KeyPair) error {
 	return durable.SyncDir(cfg.Dir)
 }
 
+// marker is what a marker says: the streams that are made, one a line.
+func marker() []byte {
+	var b []byte
+	for _, c := range (Streams{}).Configs() {
+		b = append(append(b, c.Name...), '\n')
+	}
+	return b
+}
+
+// madeBefore says whether a stream was made in a store with this marker. The
+// first three streams were there before markers named any.
+func madeBefore(name string, marker []byte) bool {
+	switch name {
+	case EventsStream, PulseStream, KeysStream:
+		return true
+	}
+	return slices.Contains(strings.Fields(string(marker)), name)
+}
+
 // createOnce starts the server for this process alone, with an operator whose
-// key is never written down, and creates the streams.
-func createOnce(cfg Config, keys map[Role]nkeys.KeyPair) error {
+// key is never written down, and creates streams.
+func createOnce(cfg Config, keys map[Role]nkeys.KeyPair, streams []jetstream.StreamConfig) error {
 	operator, err := nkeys.CreatePairWithRand(nkeys.PrefixByteUser, rand.Reader)
 	if err != nil {
 		return fmt.Errorf("embed: make the operator's nkey: %w", err)
@@ -99,7 +137,7 @@ func createOnce(cfg Config, keys map[Role]nkeys.KeyPair) error {
 	defer nc.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return Create(ctx, nc, Streams{Replicas: 1, EventsMaxBytes: cfg.EventsMaxBytes})
+	return create(ctx, nc, streams)
 }
 
 // Create creates the streams of an installation over a connection of the
@@ -110,11 +148,15 @@ func Create(ctx context.Context, nc *nats.Conn, want Streams) error {
 	if want.EventsMaxBytes <= 0 || want.Replicas <= 0 {
 		return errors.New("embed: the ledger needs a number of replicas, and a cap (--events-max-bytes) below the size of the disks")
 	}
+	return create(ctx, nc, want.Configs())
+}
+
+func create(ctx context.Context, nc *nats.Conn, want []jetstream.StreamConfig) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return fmt.Errorf("embed: %w", err)
 	}
-	for _, cfg := range want.Configs() {
+	for _, cfg := range want {
 		s, err := js.Stream(ctx, cfg.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			s, err = js.CreateStream(ctx, cfg)

@@ -105,7 +105,7 @@ func requests(r Role) []string {
 	publish, _, _ := r.permissions()
 	var subjects []string
 	for _, p := range publish {
-		if strings.HasPrefix(p, "ww.event") || p == "ww.pulse" || strings.HasPrefix(p, "$KV.") || strings.Contains(p, ".CREATE.") || strings.Contains(p, ".DELETE.") {
+		if strings.HasPrefix(p, "ww.") && p != "ww.cmd.>" || strings.HasPrefix(p, "$KV.") || strings.Contains(p, ".CREATE.") || strings.Contains(p, ".DELETE.") {
 			continue
 		}
 		p = strings.Replace(p, ".*", ".c-"+string(r), 1)

@@ -17,8 +17,28 @@ import (
 // embedded server.
 func SeedFile(dir string, r Role) string { return filepath.Join(dir, string(r)+".seed") }
 
-// ReadSeed reads a seed file, which must be closed to the group and the world.
-func ReadSeed(path string) (nkeys.KeyPair, error) {
+// prefix says what kind of key r has.
+func (r Role) prefix() nkeys.PrefixByte {
+	switch r {
+	case Issuer:
+		return nkeys.PrefixByteAccount
+	case Sealer:
+		return nkeys.PrefixByteCurve
+	}
+	return nkeys.PrefixByteUser
+}
+
+// newKey makes the key of r.
+func (r Role) newKey() (nkeys.KeyPair, error) {
+	if r.prefix() == nkeys.PrefixByteCurve {
+		return nkeys.CreateCurveKeysWithRand(rand.Reader)
+	}
+	return nkeys.CreatePairWithRand(r.prefix(), rand.Reader)
+}
+
+// ReadSeed reads the seed of r from a file, which must be closed to the group
+// and the world.
+func ReadSeed(r Role, path string) (nkeys.KeyPair, error) {
 	seed, err := durable.ReadPrivate(path)
 	if err != nil {
 		return nil, err
@@ -28,8 +48,8 @@ func ReadSeed(path string) (nkeys.KeyPair, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embed: %s is no nkey seed: %w", path, err)
 	}
-	if pub, err := kp.PublicKey(); err != nil || !nkeys.IsValidPublicUserKey(pub) {
-		return nil, fmt.Errorf("embed: %s is not the seed of a user", path)
+	if pub, err := kp.PublicKey(); err != nil || nkeys.Prefix(pub) != r.prefix() {
+		return nil, fmt.Errorf("embed: %s is not a seed of the kind of %s", path, r)
 	}
 	return kp, nil
 }
@@ -40,9 +60,9 @@ func EnsureSeeds(dir string, roles ...Role) (map[Role]nkeys.KeyPair, error) {
 	keys := make(map[Role]nkeys.KeyPair, len(roles))
 	for _, r := range roles {
 		path := SeedFile(dir, r)
-		kp, err := ReadSeed(path)
+		kp, err := ReadSeed(r, path)
 		if errors.Is(err, fs.ErrNotExist) {
-			if kp, err = nkeys.CreatePairWithRand(nkeys.PrefixByteUser, rand.Reader); err != nil {
+			if kp, err = r.newKey(); err != nil {
 				return nil, fmt.Errorf("embed: make the nkey of %s: %w", r, err)
 			}
 			seed, serr := kp.Seed()

@@ -99,7 +99,7 @@ func startLocked(cfg Config) (*Server, error) {
 	if cfg.EventsMaxBytes == 0 {
 		cfg.EventsMaxBytes = min(cfg.MaxStoreBytes, free) / 2
 	}
-	keys, err := EnsureSeeds(cfg.Dir, Roles()...)
+	keys, err := EnsureSeeds(cfg.Dir, Seeds()...)
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +243,7 @@ func (s *Server) checkStreams() error {
 	if err := s.Health(); err != nil {
 		return err
 	}
-	nc, err := s.Connect(Pen)
+	nc, err := s.Connect(Node)
 	if err != nil {
 		return err
 	}
@@ -254,12 +254,12 @@ func (s *Server) checkStreams() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	for _, name := range []string{EventsStream, PulseStream, KeysStream} {
-		switch _, err := js.Stream(ctx, name); {
+	for _, c := range (Streams{}).Configs() {
+		switch _, err := js.Stream(ctx, c.Name); {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
-			return fmt.Errorf("%w: %s in %s", ErrStreamMissing, name, s.dir)
+			return fmt.Errorf("%w: %s in %s", ErrStreamMissing, c.Name, s.dir)
 		case err != nil:
-			return fmt.Errorf("embed: look at %s: %w", name, err)
+			return fmt.Errorf("embed: look at %s: %w", c.Name, err)
 		}
 	}
 	return nil

@@ -65,8 +65,9 @@ func TestFirstStart(t *testing.T) {
 	cfg := testConfig(t)
 	s := start(t, cfg)
 	_, pen := connect(t, s, Pen)
+	_, node := connect(t, s, Node)
 	for _, want := range (Streams{Replicas: 1, EventsMaxBytes: cfg.EventsMaxBytes}).Configs() {
-		st, err := pen.Stream(bounded(t), want.Name)
+		st, err := node.Stream(bounded(t), want.Name)
 		if err != nil {
 			t.Fatal(want.Name, err)
 		}
@@ -177,6 +178,21 @@ func TestInterrupted(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
+		{name: "receipts lost", want: ErrStreamMissing, damage: func(t *testing.T, cfg Config) {
+			if err := os.RemoveAll(stream(cfg, accountReceipts, ReceiptsStream)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{name: "store of an earlier version", write: true, damage: func(t *testing.T, cfg Config) {
+			for account, name := range map[string]string{accountReceipts: ReceiptsStream, accountProgress: ProgressStream} {
+				if err := os.RemoveAll(stream(cfg, account, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(cfg.Dir, markDone), []byte("the first start has begun\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}},
 		{name: "store lost", want: ErrStreamMissing, damage: func(t *testing.T, cfg Config) {
 			if err := os.RemoveAll(filepath.Join(cfg.Dir, "jetstream")); err != nil {
 				t.Fatal(err)
@@ -247,7 +263,8 @@ func TestListen(t *testing.T) {
 		}
 		nc.Close()
 	}
-	if nc, err := nats.Connect(s.ClientURL()); !errors.Is(err, nats.ErrAuthorization) {
+	// Nobody answers for strangers here: the server waits, and then refuses.
+	if nc, err := nats.Connect(s.ClientURL(), nats.Timeout(time.Minute)); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("without a credential: %v, %v", nc, err)
 	}
 	for _, bad := range []string{"127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", "127.0.0.1:-2"} {
@@ -326,7 +343,7 @@ func TestPlainClient(t *testing.T) {
 func TestSeeds(t *testing.T) {
 	cfg := testConfig(t)
 	s := start(t, cfg)
-	for _, r := range Roles() {
+	for _, r := range Seeds() {
 		st, err := os.Stat(s.SeedFile(r))
 		if err != nil {
 			t.Fatal(err)

@@ -19,21 +19,26 @@ type Streams struct {
 	EventsMaxBytes int64
 }
 
-// The cap of the bucket of keys, of which each person needs about 200 bytes, is
-// a share of the ledger's, within bounds.
-const (
-	keysShare    = 8
-	keysMinBytes = 1 << 20
-	keysMaxBytes = 4 << 30
+// Caps that follow from the ledger's: a share of it, within bounds. Of the keys
+// each person needs about 200 bytes; of the receipts, the oldest make room.
+var (
+	keysCap     = share{of: 8, min: 1 << 20, max: 4 << 30}
+	receiptsCap = share{of: 16, min: 1 << 20, max: 16 << 30}
+	progressCap = share{of: 64, min: 1 << 20, max: 256 << 20}
 )
+
+type share struct{ of, min, max int64 }
+
+func (s share) cap(ledger int64) int64 { return min(max(ledger/s.of, s.min), s.max) }
 
 // Configs are the wanted configurations, in the order of their creation: the
 // events stream comes last, so that where it exists all exist.
 func (s Streams) Configs() []jetstream.StreamConfig {
-	keys := min(max(s.EventsMaxBytes/keysShare, keysMinBytes), keysMaxBytes)
 	return []jetstream.StreamConfig{
-		stream.KeysConfig(s.Replicas, keys),
+		stream.KeysConfig(s.Replicas, keysCap.cap(s.EventsMaxBytes)),
 		stream.PulseConfig(s.Replicas),
+		stream.ReceiptsConfig(s.Replicas, receiptsCap.cap(s.EventsMaxBytes)),
+		stream.ProgressConfig(s.Replicas, progressCap.cap(s.EventsMaxBytes)),
 		stream.EventsConfig(s.Replicas, s.EventsMaxBytes),
 	}
 }

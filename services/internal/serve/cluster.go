@@ -53,7 +53,7 @@ func writeClusterConfigs(cmd *cobra.Command, dir, clientPort, store string, serv
 	if err != nil || port == 0 || port > 63535 {
 		return fmt.Errorf("--client-port %q is not a port below 63536", clientPort)
 	}
-	roles := embed.Roles()
+	roles := embed.Seeds()
 	if withOperator {
 		roles = append(roles, embed.Operator)
 	}

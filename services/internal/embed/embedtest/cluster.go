@@ -39,7 +39,7 @@ type Cluster struct {
 func Start(t testing.TB, n int) *Cluster {
 	t.Helper()
 	dir := t.TempDir()
-	keys, err := embed.EnsureSeeds(dir, append(embed.Roles(), embed.Operator)...)
+	keys, err := embed.EnsureSeeds(dir, append(embed.Seeds(), embed.Operator)...)
 	if err != nil {
 		t.Fatal(err)
 	}
