@@ -4,10 +4,12 @@
 // # The streams
 //
 // The commits are the messages of the stream [EventsStream], the pulses those
-// of [PulseStream]. The package never creates, changes or deletes a stream;
-// whoever makes an installation takes [EventsConfig], [PulseConfig],
-// [KeysConfig], [ReceiptsConfig] and [ProgressConfig], and [Assert] and [AssertReplicas] say at every start whether
-// the server really does as they say.
+// of [PulseStream]. Beside them stands what enforcers say of themselves, in
+// [ReceiptsStream] and [ProgressStream]. The package never creates, changes or
+// deletes a stream; whoever makes an installation takes [EventsConfig],
+// [PulseConfig], [KeysConfig], [ReceiptsConfig] and [ProgressConfig], and
+// [Assert] and [AssertReplicas] say at every start whether the server really
+// does as they say.
 //
 // # Trust
 //
