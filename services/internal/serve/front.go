@@ -13,6 +13,7 @@ import (
 	"github.com/oklog/run"
 
 	"watchword.dev/events/catalogue"
+	"watchword.dev/events/clientaddr"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
 	"watchword.dev/projections/directory"
@@ -107,7 +108,7 @@ func (f *front) serveAll() error {
 	}
 	rt := web.NewRouter(web.Config{
 		Format: n.format(), Log: n.log, Observe: n.metrics.observeHTTP,
-		Address: web.ClientAddress{Trusted: networks, Header: n.cfg.AddressHeader},
+		Address: clientaddr.Rule{Trusted: networks, Header: n.cfg.AddressHeader},
 		Gate:    n.gate,
 	})
 	cat := func() *catalogue.Catalogue { return n.index.get().Catalogue() }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"watchword.dev/events/clientaddr"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
 	"watchword.dev/services/internal/throttle"
@@ -26,7 +27,7 @@ type Config struct {
 	// Format is the form of the installation's secrets.
 	Format token.Format
 	// Address says how a client's address is found.
-	Address ClientAddress
+	Address clientaddr.Rule
 	// Gate bounds how often somebody may ask; nil bounds nothing.
 	Gate *throttle.Gate
 	// Log gets one line for each exchange; nil means slog.Default().
@@ -70,7 +71,7 @@ func NewRouter(cfg Config) *Router {
 	if cfg.IDs == nil {
 		cfg.IDs = token.NewGenerator(nil)
 	}
-	cfg.Address = cfg.Address.canonical()
+	cfg.Address = cfg.Address.Canonical()
 	rt := &Router{cfg: cfg, mux: http.NewServeMux(), entries: map[string]*entry{}, lean: map[string]http.Handler{}}
 	rt.unknown = &entry{rt: rt, pattern: "unknown"}
 	rt.mux.Handle("/", rt.unknown)

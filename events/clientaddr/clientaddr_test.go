@@ -1,4 +1,4 @@
-package web
+package clientaddr
 
 import (
 	"net/http"
@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-var trusted = TrustedProxies{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:ffff::/48")}
+var trusted = Proxies{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:ffff::/48")}
 
 // addressCase is a request and the address that must come out; "" is none.
 type addressCase struct {
@@ -18,9 +18,9 @@ type addressCase struct {
 
 // hold checks the cases against a header; only that header is set, beside
 // those in others.
-func hold(t *testing.T, a ClientAddress, header string, others http.Header, cases map[string]addressCase) {
+func hold(t *testing.T, a Rule, header string, others http.Header, cases map[string]addressCase) {
 	t.Helper()
-	a = a.canonical()
+	a = a.Canonical()
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			r := &http.Request{RemoteAddr: c.peer, Header: others.Clone()}
@@ -42,7 +42,7 @@ func TestForwardedFor(t *testing.T) {
 	// What another header says does not matter, whoever sends it.
 	others := http.Header{"Forwarded": {"for=203.0.113.66"}, "Cf-Connecting-Ip": {"203.0.113.66"}, "X-Real-Ip": {"203.0.113.66"}}
 	const spoofed = "203.0.113.9"
-	hold(t, ClientAddress{Trusted: trusted}, "X-Forwarded-For", others, map[string]addressCase{
+	hold(t, Rule{Trusted: trusted}, "X-Forwarded-For", others, map[string]addressCase{
 		"a stranger is not believed":           {"192.0.2.1:9", []string{spoofed}, "192.0.2.1"},
 		"a stranger in the guise of a proxy":   {"192.0.2.1:9", []string{spoofed + ", 10.0.0.1"}, "192.0.2.1"},
 		"a stranger beside the network":        {"11.0.0.1:9", []string{spoofed}, "11.0.0.1"},
@@ -76,7 +76,7 @@ func TestForwardedFor(t *testing.T) {
 		"no peer":                              {"pipe", []string{"198.51.100.1"}, ""},
 		"a line break":                         {"10.0.0.1:9", []string{"198.51.100.1\r\nX: y"}, ""},
 	})
-	hold(t, ClientAddress{}, "X-Forwarded-For", others, map[string]addressCase{
+	hold(t, Rule{}, "X-Forwarded-For", others, map[string]addressCase{
 		"nobody is trusted": {"192.0.2.1:9", []string{spoofed}, "192.0.2.1"},
 		"nor loopback":      {"127.0.0.1:9", []string{spoofed}, "127.0.0.1"},
 	})
@@ -85,7 +85,7 @@ func TestForwardedFor(t *testing.T) {
 func TestForwarded(t *testing.T) {
 	others := http.Header{"X-Forwarded-For": {"203.0.113.66"}, "X-Real-Ip": {"203.0.113.66"}}
 	const spoofed = "for=203.0.113.9"
-	hold(t, ClientAddress{Trusted: trusted, Header: "forwarded"}, "Forwarded", others, map[string]addressCase{
+	hold(t, Rule{Trusted: trusted, Header: "forwarded"}, "Forwarded", others, map[string]addressCase{
 		"a stranger is not believed": {"192.0.2.1:9", []string{spoofed}, "192.0.2.1"},
 		"a stranger names a proxy":   {"192.0.2.1:9", []string{spoofed + ";by=10.0.0.1, for=10.0.0.1"}, "192.0.2.1"},
 		"no header":                  {"10.0.0.1:9", nil, "10.0.0.1"},
@@ -144,7 +144,7 @@ func TestForwarded(t *testing.T) {
 
 func TestSingleAddress(t *testing.T) {
 	others := http.Header{"X-Forwarded-For": {"203.0.113.66"}, "Forwarded": {"for=203.0.113.66"}, "X-Real-Ip": {"203.0.113.66"}}
-	hold(t, ClientAddress{Trusted: trusted, Header: "CF-Connecting-IP"}, "Cf-Connecting-Ip", others, map[string]addressCase{
+	hold(t, Rule{Trusted: trusted, Header: "CF-Connecting-IP"}, "Cf-Connecting-Ip", others, map[string]addressCase{
 		"a stranger is not believed": {"192.0.2.1:9", []string{"203.0.113.9"}, "192.0.2.1"},
 		"no header":                  {"10.0.0.1:9", nil, "10.0.0.1"},
 		"one address":                {"10.0.0.1:9", []string{"198.51.100.1"}, "198.51.100.1"},
@@ -169,7 +169,7 @@ func FuzzForwarded(f *testing.F) {
 		if ok && (len(hops) == 0 || len(hops) > maxHops) {
 			t.Errorf("%q: %d hops", line, len(hops))
 		}
-		a := ClientAddress{Trusted: trusted, Header: forwarded}
+		a := Rule{Trusted: trusted, Header: forwarded}
 		r := &http.Request{RemoteAddr: "10.0.0.1:9", Header: http.Header{forwarded: {line, "for=198.51.100.1"}}}
 		if got := a.Of(r); got.String() != "198.51.100.1" {
 			t.Errorf("%q: %v", line, got)

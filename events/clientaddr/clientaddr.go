@@ -1,4 +1,6 @@
-package web
+// Package clientaddr finds the address of the client that sent a request: that
+// of the connection, or what trusted proxies say of it.
+package clientaddr
 
 import (
 	"net/http"
@@ -15,11 +17,11 @@ const (
 	forwarded    = "Forwarded"
 )
 
-// TrustedProxies are the networks whose word about a client's address counts.
+// Proxies are the networks whose word about a client's address counts.
 // The zero value trusts nobody.
-type TrustedProxies []netip.Prefix
+type Proxies []netip.Prefix
 
-func (t TrustedProxies) contains(a netip.Addr) bool {
+func (t Proxies) contains(a netip.Addr) bool {
 	for _, p := range t {
 		if p.Contains(a) {
 			return true
@@ -28,10 +30,10 @@ func (t TrustedProxies) contains(a netip.Addr) bool {
 	return false
 }
 
-// ClientAddress says how the address of a client is found. The zero value takes
-// the socket's peer.
-type ClientAddress struct {
-	Trusted TrustedProxies
+// Rule says how the address of a client is found. The zero value takes the
+// socket's peer.
+type Rule struct {
+	Trusted Proxies
 	// Header is the one header that counts, and that every trusted proxy sets
 	// or adds to: X-Forwarded-For, Forwarded (RFC 7239), or one that holds a
 	// single address, such as CF-Connecting-IP. "" is X-Forwarded-For. No
@@ -39,8 +41,8 @@ type ClientAddress struct {
 	Header string
 }
 
-// canonical returns c with the header as net/http spells it.
-func (c ClientAddress) canonical() ClientAddress {
+// Canonical returns c with the header as net/http spells it. Of needs it so.
+func (c Rule) Canonical() Rule {
 	if c.Header = http.CanonicalHeaderKey(c.Header); c.Header == "" {
 		c.Header = forwardedFor
 	}
@@ -55,7 +57,7 @@ func (c ClientAddress) canonical() ClientAddress {
 // It returns the zero Addr when the address cannot be read or is withheld: an
 // address that is not known is no address, and a condition on addresses
 // refuses it.
-func (c ClientAddress) Of(r *http.Request) netip.Addr {
+func (c Rule) Of(r *http.Request) netip.Addr {
 	peer := parsePeer(r.RemoteAddr)
 	if len(c.Trusted) == 0 || !peer.IsValid() || !c.Trusted.contains(peer) {
 		return peer
@@ -77,7 +79,7 @@ func (c ClientAddress) Of(r *http.Request) netip.Addr {
 // walk returns the last hop that is not trusted, and the first of all when all
 // are. Lines before the one where it is found are not read. hops gives those of
 // a line, the last first.
-func (c ClientAddress) walk(peer netip.Addr, lines []string, hops func(string) ([]netip.Addr, bool)) netip.Addr {
+func (c Rule) walk(peer netip.Addr, lines []string, hops func(string) ([]netip.Addr, bool)) netip.Addr {
 	last, left := peer, maxHops
 	for i := len(lines) - 1; i >= 0; i-- {
 		found, ok := hops(lines[i])
