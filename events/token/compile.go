@@ -319,6 +319,17 @@ func (c Compiled) Validity() (notBefore, expiresOn time.Time) {
 	return notBefore, expiresOn
 }
 
+// ByAddress reports whether the grant is for some client addresses only. It is
+// false for one that cannot be read.
+func (c Compiled) ByAddress() bool {
+	return len(c) >= headerLen && c[1]&flagAddresses != 0
+}
+
+// Bounded reports whether the grant begins or ends at some time.
+func (c Compiled) Bounded() bool {
+	return len(c) >= headerLen && c[1]&(flagNotBefore|flagExpiresOn) != 0
+}
+
 // MaxBare is the greatest length of what AppendBare appends.
 const MaxBare = headerLen + 2*8
 

@@ -168,6 +168,22 @@ type Decision struct {
 	Sequence uint64
 	Age      time.Duration
 	Stale    bool
+
+	// What else may change the answer, for whoever keeps it for a while. Told
+	// with a yes, and with a no as far as it matters.
+
+	// Bound is how old an answer about this permission may be; zero means
+	// that it was not told, and nobody should keep the answer.
+	Bound time.Duration
+	// Until is when the clock alone changes the answer: when the token
+	// expires, begins to be valid, or its replaced secret ends. Zero means
+	// never.
+	Until time.Time
+	// ByAddress says that another client address may get another answer.
+	ByAddress bool
+	// ByPlace says that the answer rests on where the resource is registered:
+	// the chain did not begin at an account or a user.
+	ByPlace bool
 }
 
 func marshalName(names []string, n int, what string) ([]byte, error) {

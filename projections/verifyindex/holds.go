@@ -61,6 +61,7 @@ func (q *query) heldElsewhere(r rowView, key string) bool {
 	if at.kind == rootAccount && (r.ownerKind() == token.OwnerAccount || r.holder() == 0) {
 		return false // all that the owner holds is in the entry
 	}
+	q.d.ByPlace = at.kind == rootNone
 	if q.sight == nil {
 		q.afar = true
 		return false
@@ -232,7 +233,8 @@ func (x *Index) lookAfar(digest *token.Digest, q *query) {
 func (x *Index) verifyKey(d *token.Decision, v *view, ceiling time.Duration, digest *token.Digest, req *token.Request, now time.Time) {
 	for {
 		perm := v.cat.Permission(req.Permission)
-		if d.Age, d.Stale, d.Reason = x.fresh(v, now, x.bound(v.cat, perm, ceiling)); d.Reason != token.ReasonNone {
+		d.Bound = x.bound(v.cat, perm, ceiling)
+		if d.Age, d.Stale, d.Reason = x.fresh(v, now, d.Bound); d.Reason != token.ReasonNone {
 			d.Verdict = token.VerdictUnavailable
 			return
 		}
@@ -285,6 +287,7 @@ func (s *sight) decideKey(digest *token.Digest, q *query) error {
 			return nil
 		}
 	}
+	d.ByPlace = rootOf(q.chain[0]).kind == rootNone
 	at, err := s.find(q.chain)
 	if err != nil {
 		return err
@@ -313,8 +316,8 @@ func (s *sight) decideKeyAt(q *query, user token.ID, at root) error {
 		return nil
 	}
 	a, _, err := s.account(at.id)
-	if !a.keysEnd.IsZero() && !q.now.Before(a.keysEnd) {
-		q.d.Reason = token.ReasonExpired
+	if q.d.Until = a.keysEnd; !a.keysEnd.IsZero() && !q.now.Before(a.keysEnd) {
+		q.d.Reason, q.d.Until = token.ReasonExpired, time.Time{}
 	}
 	return err
 }

@@ -32,7 +32,7 @@ func (x *Index) VerifyWithin(ceiling time.Duration, secret string, req *token.Re
 		return d
 	}
 	if len(secret) > longestSecret {
-		d.Reason = token.ReasonMalformed
+		d.Reason, d.Bound = token.ReasonMalformed, x.boundOf(v, req, ceiling)
 		return d
 	}
 	digest := token.Sum(secret)
@@ -51,10 +51,10 @@ func (x *Index) VerifyWithin(ceiling time.Duration, secret string, req *token.Re
 		return d
 	case err == nil:
 		// It is a secret, but not one that does anything at an enforcer.
-		d.Reason = token.ReasonUnknown
+		d.Reason, d.Bound = token.ReasonUnknown, x.boundOf(v, req, ceiling)
 		return d
 	case !v.takes(secret):
-		d.Reason = token.ReasonMalformed
+		d.Reason, d.Bound = token.ReasonMalformed, x.boundOf(v, req, ceiling)
 		return d
 	default:
 		digest = foreignDigest(secret)
@@ -97,7 +97,8 @@ func (x *Index) VerifyDigest(ceiling time.Duration, digest token.Digest, req *to
 // verify fills d, whose sequence was read before anything else.
 func (x *Index) verify(d *token.Decision, v *view, ceiling time.Duration, digest *token.Digest, req *token.Request, now time.Time) {
 	perm := v.cat.Permission(req.Permission)
-	if d.Age, d.Stale, d.Reason = x.fresh(v, now, x.bound(v.cat, perm, ceiling)); d.Reason != token.ReasonNone {
+	d.Bound = x.bound(v.cat, perm, ceiling)
+	if d.Age, d.Stale, d.Reason = x.fresh(v, now, d.Bound); d.Reason != token.ReasonNone {
 		d.Verdict = token.VerdictUnavailable
 		return
 	}
@@ -132,6 +133,10 @@ func (x *Index) bound(cat *catalogue.Catalogue, perm catalogue.PermissionRef, ce
 		bound = min(bound, ceiling)
 	}
 	return bound
+}
+
+func (x *Index) boundOf(v *view, req *token.Request, ceiling time.Duration) time.Duration {
+	return x.bound(v.cat, v.cat.Permission(req.Permission), ceiling)
 }
 
 // fresh says how old the index's knowledge is and whether that is too old.
@@ -225,6 +230,7 @@ func (q *query) answerRow(row []byte) {
 
 func (q *query) decide(r rowView) {
 	d := q.d
+	d.Until, d.ByAddress, d.ByPlace = time.Time{}, false, false // an entry may be looked at twice
 	d.Token, d.Owner, d.OwnerKind = r.token(), r.owner(), r.ownerKind()
 	if d.OwnerKind == token.OwnerAccount {
 		d.Account = d.Owner
@@ -243,6 +249,27 @@ func (q *query) decide(r rowView) {
 		if allowed && !q.held(r) {
 			d.Reason, d.Policy = token.ReasonNoPolicy, token.ID{}
 		}
+		if g := r.grant(); g.ByAddress() || g.Bounded() || s.has(flagReplaced) {
+			q.limit(r)
+		}
+	}
+}
+
+// limit tells what besides the ledger may change the answer.
+func (q *query) limit(r rowView) {
+	d := q.d
+	d.ByAddress = r.grant().ByAddress()
+	from, to := r.grant().Validity()
+	switch d.Reason {
+	case token.ReasonNone:
+		d.Until = to
+		if r.state.has(flagReplaced) {
+			if end := fromMilli(r.state.until()); to.IsZero() || end.Before(to) {
+				d.Until = end
+			}
+		}
+	case token.ReasonNotYetValid:
+		d.Until = from
 	}
 }
 

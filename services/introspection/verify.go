@@ -3,6 +3,7 @@ package introspection
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
@@ -129,6 +130,21 @@ func appendDecision(b []byte, d *token.Decision) []byte {
 	b = strconv.AppendInt(b, d.Age.Milliseconds(), 10)
 	b = append(b, `,"stale":`...)
 	b = strconv.AppendBool(b, d.Stale)
+	if d.Bound > 0 {
+		b = append(b, `,"bound_ms":`...)
+		b = strconv.AppendInt(b, d.Bound.Milliseconds(), 10)
+	}
+	if !d.Until.IsZero() {
+		b = append(b, `,"until":"`...)
+		b = d.Until.UTC().AppendFormat(b, time.RFC3339Nano)
+		b = append(b, '"')
+	}
+	if d.ByAddress {
+		b = append(b, `,"by_address":true`...)
+	}
+	if d.ByPlace {
+		b = append(b, `,"by_place":true`...)
+	}
 	return append(b, '}')
 }
 

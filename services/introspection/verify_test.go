@@ -84,11 +84,13 @@ func TestDecisionBytes(t *testing.T) {
 	d := &scripted{decide: func(time.Duration, string, *token.Request) token.Decision {
 		return token.Decision{
 			Verdict: token.VerdictAllow, Token: id(1), Owner: id(2), OwnerKind: token.OwnerAccount, Account: id(2), Policy: id(3), Sequence: 9, Age: 1500 * time.Microsecond,
+			Bound: 30 * time.Second, Until: time.Date(2027, 1, 2, 3, 4, 5, 6e6, time.UTC), ByAddress: true, ByPlace: true,
 		}
 	}}
 	_, body, _ := ask(t, d, aQuestion)
 	z := strings.Repeat("0", 31)
-	if want := `{"decision":"allow","reason":"","token_id":"` + z + `1","owner":"` + z + `2","owner_kind":"account","account_id":"` + z + `2","policy_id":"` + z + `3","sequence":9,"age_ms":1,"stale":false}`; body != want {
+	if want := `{"decision":"allow","reason":"","token_id":"` + z + `1","owner":"` + z + `2","owner_kind":"account","account_id":"` + z + `2","policy_id":"` + z + `3","sequence":9,"age_ms":1,"stale":false,` +
+		`"bound_ms":30000,"until":"2027-01-02T03:04:05.006Z","by_address":true,"by_place":true}`; body != want {
 		t.Errorf("got  %s\nwant %s", body, want)
 	}
 }
