@@ -131,6 +131,9 @@ func (t *Token) end(at time.Time, reason string) {
 	t.Previous, t.PreviousUntil = token.Digest{}, time.Time{}
 }
 
+// OwnedBy returns whose token it is.
+func (t *Token) OwnedBy() Owner { return Owner{t.OwnerKind, t.Owner} }
+
 // Account returns the account that the token belongs to, or the zero ID for a
 // user's token.
 func (t *Token) Account() token.ID {

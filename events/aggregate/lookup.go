@@ -3,8 +3,23 @@ package aggregate
 import (
 	"time"
 
+	"watchword.dev/events"
 	"watchword.dev/events/token"
 )
+
+// Owner is a user or an account, as the owner of tokens.
+type Owner struct {
+	Kind events.OwnerKind
+	ID   token.ID
+}
+
+// Counts is how many tokens an owner has. Seq is the sequence of the last event
+// that changed it; the zero value is an owner who never had any.
+type Counts struct {
+	Live uint64 // those that have not ended, whether or not they can be used
+	All  uint64
+	Seq  uint64
+}
 
 // Credential is what a digest leads to: the living thing that has this secret.
 type Credential struct {

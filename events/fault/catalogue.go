@@ -270,7 +270,7 @@ var states = []Entry{
 	{Code: AddressRequired, Number: 20043, Status: 400, Text: "The account's policy requires that tokens name addresses",
 		When: "A token that reaches into such an account, without request.ip.in or with all addresses in it."},
 	{Code: QuotaReached, Number: 20010, Status: 400, Text: "The owner's quota of tokens is used up",
-		When: "The owner has as many tokens as the installation allows; the detail is the limit."},
+		When: "The owner has as many tokens, not counting revoked ones, as the installation or the account's policy allows; the detail is the limit. (Cloudflare's own answer is not documented.)"},
 	{Code: Conflict, Number: 20011, Status: 400, Text: "The object was changed or exists already",
 		When: "The command rests on a state that is not the present one. (Not 409: cloudflare-go repeats that for minutes.)"},
 	{Code: RepeatMismatch, Number: 20012, Status: 400, Text: "The Idempotency-Key was used for another request",

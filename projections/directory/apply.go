@@ -117,7 +117,7 @@ func (c *change) token(r *events.Record) error {
 // would outlive the removal. An owner of whom nothing is known is none of its
 // business.
 func (c *change) ownerLives(t *aggregate.Token, r *events.Record) error {
-	o := Owner{t.OwnerKind, t.Owner}
+	o := t.OwnedBy()
 	gone, known := c.gone[o]
 	if !known {
 		var status aggregate.Status
@@ -169,7 +169,7 @@ func (c *change) setToken(before, t *aggregate.Token) error {
 	if before.Seq != 0 && lived == lives {
 		return nil
 	}
-	o := Owner{t.OwnerKind, t.Owner}
+	o := t.OwnedBy()
 	live, err := ownerKey(tableLive, o)
 	if err != nil {
 		return fmt.Errorf("%w: %w", aggregate.ErrImpossible, err)
@@ -195,6 +195,7 @@ func (c *change) setToken(before, t *aggregate.Token) error {
 		n.Live--
 		err = c.b.Delete(live, nil)
 	}
+	n.Seq = t.Seq
 	c.counts[o] = n
 	return err
 }
@@ -354,7 +355,7 @@ func (c *change) user(r *events.Record) error {
 	if !gone {
 		return nil
 	}
-	if err := c.endOwner(Owner{events.OwnedByUser, u.ID}, r); err != nil {
+	if err := c.endOwner(Owner{Kind: events.OwnedByUser, ID: u.ID}, r); err != nil {
 		return err
 	}
 	return c.endMembers(tableOfUser, u.ID, r)
@@ -400,7 +401,7 @@ func (c *change) account(r *events.Record) error {
 	if a.Status != aggregate.Revoked {
 		return nil
 	}
-	if err := c.endOwner(Owner{events.OwnedByAccount, a.ID}, r); err != nil {
+	if err := c.endOwner(Owner{Kind: events.OwnedByAccount, ID: a.ID}, r); err != nil {
 		return err
 	}
 	return c.endMembers(tableOfAccount, a.ID, r)

@@ -119,7 +119,7 @@ func BenchmarkPage(b *testing.B) {
 	d, _ := s.filled(b, begin, s.account)
 	closing(b, d)
 	for b.Loop() {
-		page, err := d.Tokens(TokenQuery{Owner: Owner{events.OwnedByAccount, s.account}, Listing: Listing{Page: 400, PerPage: 20}})
+		page, err := d.Tokens(TokenQuery{Owner: Owner{Kind: events.OwnedByAccount, ID: s.account}, Listing: Listing{Page: 400, PerPage: 20}})
 		if err != nil || len(page.Items) != 20 {
 			b.Fatal(len(page.Items), err)
 		}

@@ -22,7 +22,7 @@ func TestDamagedRows(t *testing.T) {
 	d := closing(t, openMem(t, vfs.NewMem()))
 	apply(t, d, begin...)
 	const email = "user's index"
-	id, owner := s.id(), Owner{events.OwnedByUser, s.user}
+	id, owner := s.id(), Owner{Kind: events.OwnedByUser, ID: s.user}
 	apply(t, d, s.create(id, token.Digest{7}, "q"))
 	count, err := ownerKey(tableCount, owner)
 	if err != nil {

@@ -101,7 +101,7 @@ func tokenPlace(t *aggregate.Token) place {
 	if t.Seq == 0 || t.Status == aggregate.Revoked {
 		return place{}
 	}
-	return place{[]list{listTokens(Owner{t.OwnerKind, t.Owner})}, t.Name}
+	return place{[]list{listTokens(t.OwnedBy())}, t.Name}
 }
 
 // move takes something from where it stood to where it stands.

@@ -26,6 +26,7 @@ type model struct {
 	published aggregate.Catalogue
 	requests  map[string]aggregate.Request // the newest of each
 	digests   []token.Digest               // all that there ever were
+	counted   map[Owner]uint64             // the sequence at which a token of theirs last came or ended
 }
 
 func newModel() *model {
@@ -33,6 +34,7 @@ func newModel() *model {
 		tokens: map[token.ID]*aggregate.Token{}, users: map[token.ID]*aggregate.User{},
 		accounts: map[token.ID]*aggregate.Account{}, members: map[token.ID]*aggregate.Member{},
 		enforcers: map[token.ID]*aggregate.Enforcer{}, resources: map[token.ID]*aggregate.Resource{}, requests: map[string]aggregate.Request{},
+		counted: map[Owner]uint64{},
 	}
 }
 
@@ -84,6 +86,7 @@ func (m *model) consequences(r *events.Record) {
 		for _, t := range m.tokens {
 			if owner(t) && t.Status != aggregate.Revoked {
 				t.EndWithOwner(r)
+				m.counted[t.OwnedBy()] = r.Seq
 			}
 		}
 		for _, b := range m.members {
@@ -93,7 +96,10 @@ func (m *model) consequences(r *events.Record) {
 		}
 	}
 	switch d := r.Data.(type) {
+	case *events.TokenRevoked:
+		m.counted[m.tokens[id].OwnedBy()] = r.Seq
 	case *events.TokenCreated:
+		m.counted[m.tokens[id].OwnedBy()] = r.Seq
 		m.digests = append(m.digests, d.Secret)
 		if d.Request != "" {
 			m.requests[d.Request] = aggregate.Request{Token: id, Number: r.Number, Time: r.Time, SecretVersion: 1}

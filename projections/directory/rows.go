@@ -24,7 +24,7 @@ const (
 	tableToken     = 't' // token id → aggregate.Token, ended ones too
 	tableLive      = 'o' // owner, token id → nothing; tokens that have not ended
 	tableAll       = 'O' // owner, token id → nothing; all tokens
-	tableCount     = 'n' // owner → how many tokens are in tableLive, in tableAll
+	tableCount     = 'n' // owner → how many tokens are in tableLive, in tableAll, and the sequence of the last change
 	tableUser      = 'u' // user id → aggregate.User, removed ones too
 	tableEmail     = 'i' // e-mail index → user id; users that are not removed
 	tableAccount   = 'a' // account id → aggregate.Account, removed ones too
@@ -229,21 +229,21 @@ func fromMilliseconds(ms int64) time.Time {
 }
 
 // Counts is how many tokens an owner has.
-type Counts struct {
-	Live uint64 // those that have not ended
-	All  uint64
-}
+type Counts = aggregate.Counts
 
 func encodeCounts(c Counts) []byte {
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, 16), c.Live)
-	return binary.BigEndian.AppendUint64(b, c.All)
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 24), c.Live)
+	b = binary.BigEndian.AppendUint64(b, c.All)
+	return binary.BigEndian.AppendUint64(b, c.Seq)
 }
 
 func decodeCounts(row []byte) (c Counts, err error) {
-	if len(row) != 16 {
+	if len(row) != 24 {
 		return c, errRow
 	}
-	return Counts{binary.BigEndian.Uint64(row), binary.BigEndian.Uint64(row[8:])}, nil
+	return Counts{
+		Live: binary.BigEndian.Uint64(row), All: binary.BigEndian.Uint64(row[8:]), Seq: binary.BigEndian.Uint64(row[16:]),
+	}, nil
 }
 
 // A request's row is found under the stretch of time in which its event lies.

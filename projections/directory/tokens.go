@@ -8,7 +8,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"watchword.dev/events"
 	"watchword.dev/events/aggregate"
 	"watchword.dev/events/token"
 )
@@ -20,10 +19,7 @@ const MaxPerPage = 1000
 var ErrPage = errors.New("directory: the page must be at least 1 and its size from 1 to MaxPerPage")
 
 // Owner is a user or an account, as the owner of tokens.
-type Owner struct {
-	Kind events.OwnerKind
-	ID   token.ID
-}
+type Owner = aggregate.Owner
 
 // TokenQuery asks for one page of an owner's tokens: with a name or a prefix
 // in the order of their names, without in that of their ids, which is that of
@@ -145,9 +141,14 @@ func (q *queries) NoticesDue(now time.Time, most int) ([]aggregate.Token, error)
 	})
 }
 
-// TokenCounts returns how many tokens an owner has.
-func (q *queries) TokenCounts(o Owner) (Counts, error) {
-	return more(q, func(r pebble.Reader) (Counts, error) { return countsOf(r, o) })
+// TokenCounts returns how many tokens an owner has; false when there never were
+// any.
+func (q *queries) TokenCounts(o Owner) (Counts, bool, error) {
+	key, err := ownerKey(tableCount, o)
+	if err != nil {
+		return Counts{}, false, err
+	}
+	return one(q, key, decodeCounts)
 }
 
 func countsOf(r pebble.Reader, o Owner) (Counts, error) {

@@ -49,6 +49,7 @@ type story struct {
 	named map[string]command.CreateToken
 
 	catalogues aggregate.Catalogues
+	quota      authority.Quota
 }
 
 func tell(t *testing.T) *story {
@@ -60,7 +61,7 @@ func tell(t *testing.T) *story {
 }
 
 func (s *story) decide(by command.Caller, cmd command.Command) (authority.Decided, error) {
-	return authority.DecideIn(&s.catalogues, s.past, by, cmd, s.clock.Now(), s.NewID)
+	return authority.DecideIn(&s.catalogues, s.quota, s.past, by, cmd, s.clock.Now(), s.NewID)
 }
 
 // do returns the name of the event, "unchanged", or the code of the fault.

@@ -94,6 +94,9 @@ func (r *rules) createToken(v *view, p *principal, c *command.CreateToken, now t
 		return outcome{}, fault.New(fault.NotPermitted).WithPointer("/widens")
 	}
 	g, err := r.grant(v, p, at, c.Grant, now)
+	if err == nil && c.DryRun {
+		err = r.room(v, at)
+	}
 	if err != nil || c.DryRun {
 		return outcome{}, err
 	}
@@ -106,6 +109,9 @@ func (r *rules) createToken(v *view, p *principal, c *command.CreateToken, now t
 			return outcome{token: t.ID}, nil
 		}
 		return outcome{}, fault.Conflict
+	}
+	if err := r.room(v, at); err != nil {
+		return outcome{}, err
 	}
 	if err := checkSecret(v, c.Secret); err != nil {
 		return outcome{}, err

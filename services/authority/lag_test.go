@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
 	"watchword.dev/events/eventstest"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
@@ -36,6 +37,9 @@ type lagging struct {
 	digests []token.Digest
 }
 
+// narrow is soon used up.
+var narrow = authority.Quota{User: 6, Account: 2}
+
 func newLagging(t *rapid.T) (*lagging, func()) {
 	l := &lagging{
 		Installation: authoritytest.NewInstallation(), ledger: eventstest.NewLedger(),
@@ -44,6 +48,7 @@ func newLagging(t *rapid.T) (*lagging, func()) {
 	log := l.ledger.Connect()
 	cfg := l.Config("node-a", log, log, l.behind)
 	cfg.Now = l.clock.Now
+	cfg.Quota = narrow
 	cfg.Sole, cfg.Lease, cfg.Beat = true, time.Hour, time.Minute // no clock of the machine decides
 	pen, err := authority.New(cfg)
 	if err != nil {
@@ -92,7 +97,7 @@ func (l *lagging) catchUp(t *rapid.T) {
 // do asks the model and the pen, and compares what they say.
 func (l *lagging) do(t *rapid.T, by command.Caller, cmd command.Command) {
 	l.clock.Advance(time.Duration(rapid.IntRange(0, 40_000).Draw(t, "milliseconds pass")) * time.Millisecond)
-	decided, err := authority.Decide(l.model, by, cmd, l.clock.Now(), l.NewID)
+	decided, err := authority.DecideIn(&aggregate.Catalogues{}, narrow, l.model, by, cmd, l.clock.Now(), l.NewID)
 	want := "unchanged"
 	if err != nil {
 		want = string(fault.From(err).Code)
@@ -224,6 +229,18 @@ func TestLagMakesNothingWrong(t *testing.T) {
 				l.targets = append(l.targets, c.Target)
 				l.secrets = append(l.secrets, command.Caller{Kind: token.KindUser, Digest: c.Secret, Address: netip.MustParseAddr("192.0.2.1")})
 				l.do(t, l.caller(t), c)
+			},
+			"create for the account": func(t *rapid.T) {
+				c := command.CreateToken{
+					Target: command.Target{ID: l.NewID(), OwnerKind: events.OwnedByAccount, Owner: l.Account},
+					Name:   "a token", Grant: authoritytest.Grant(zone, dnsWrite), Secret: l.secret(t),
+				}
+				l.targets = append(l.targets, c.Target)
+				l.do(t, l.caller(t), c)
+			},
+			"policy": func(t *rapid.T) {
+				most := rapid.Int32Range(0, 4).Draw(t, "tokens at most")
+				l.do(t, l.caller(t), command.ChangePolicy{Account: l.Account, Policy: aggregate.Policy{TokensMax: most}})
 			},
 			"roll": func(t *rapid.T) {
 				c := command.RollToken{Target: l.target(t), Secret: l.secret(t), Force: rapid.Bool().Draw(t, "force")}

@@ -25,6 +25,7 @@ type memo struct {
 	members     map[[2]token.ID]found[aggregate.Member]
 	credentials map[token.Digest]found[aggregate.Credential]
 	catalogue   map[struct{}]found[aggregate.Catalogue]
+	counts      map[aggregate.Owner]found[aggregate.Counts]
 }
 
 // found is the answer to a look-up.
@@ -42,6 +43,7 @@ func newMemo(past Past) *memo {
 		members:     map[[2]token.ID]found[aggregate.Member]{},
 		credentials: map[token.Digest]found[aggregate.Credential]{},
 		catalogue:   map[struct{}]found[aggregate.Catalogue]{},
+		counts:      map[aggregate.Owner]found[aggregate.Counts]{},
 	}
 }
 
@@ -51,7 +53,7 @@ const memoMax = 256
 // begin prepares for a round. moved says that rows may have changed which no
 // commit has named.
 func (m *memo) begin(moved bool) {
-	if moved || len(m.tokens)+len(m.users)+len(m.accounts)+len(m.members)+len(m.credentials) > memoMax {
+	if moved || len(m.tokens)+len(m.users)+len(m.accounts)+len(m.members)+len(m.credentials)+len(m.counts) > memoMax {
 		m.clear()
 	}
 }
@@ -59,8 +61,8 @@ func (m *memo) begin(moved bool) {
 // people is how many rows the layer has whose change moves others with it.
 func (l *layer) people() int { return len(l.users.rows) + len(l.accounts.rows) + len(l.members.rows) }
 
-// drop forgets the tokens, the credentials and the catalogue that changes are
-// about.
+// drop forgets the tokens, the credentials, the counts and the catalogue that
+// changes are about.
 func (m *memo) drop(changes *layer) {
 	if len(changes.published.order) > 0 {
 		clear(m.catalogue)
@@ -70,6 +72,9 @@ func (m *memo) drop(changes *layer) {
 	}
 	for _, s := range changes.digests.order {
 		delete(m.credentials, s.key)
+	}
+	for _, s := range changes.counts.order {
+		delete(m.counts, s.key)
 	}
 }
 
@@ -81,6 +86,7 @@ func (m *memo) clear() {
 	clear(m.members)
 	clear(m.credentials)
 	clear(m.catalogue)
+	clear(m.counts)
 }
 
 // Token implements Past, and so do the others.
@@ -108,6 +114,10 @@ func (m *memo) Credential(d token.Digest) (aggregate.Credential, bool, error) {
 
 func (m *memo) Catalogue() (aggregate.Catalogue, bool, error) {
 	return recall(m.catalogue, struct{}{}, func(struct{}) (aggregate.Catalogue, bool, error) { return m.Past.Catalogue() })
+}
+
+func (m *memo) TokenCounts(o aggregate.Owner) (aggregate.Counts, bool, error) {
+	return recall(m.counts, o, m.Past.TokenCounts)
 }
 
 // recall answers from what is known, or asks and keeps the answer. An error is

@@ -79,6 +79,7 @@ type layer struct {
 	enforcers table[token.ID, *aggregate.Enforcer]
 	resources table[string, *aggregate.Resource] // by key; Revoked: gone
 	published table[struct{}, *aggregate.Catalogue]
+	counts    table[aggregate.Owner, aggregate.Counts]
 
 	emails   table[string, token.ID]         // zero: nobody's
 	pairs    table[[2]token.ID, token.ID]    // account, user → membership; zero: none
@@ -100,6 +101,7 @@ func (l *layer) prune(applied uint64) {
 	l.enforcers.prune(applied)
 	l.resources.prune(applied)
 	l.published.prune(applied)
+	l.counts.prune(applied)
 	l.emails.prune(applied)
 	l.pairs.prune(applied)
 	l.digests.prune(applied)
@@ -116,6 +118,7 @@ func (l *layer) take(from *layer) {
 	l.enforcers.take(&from.enforcers)
 	l.resources.take(&from.resources)
 	l.published.take(&from.published)
+	l.counts.take(&from.counts)
 	l.emails.take(&from.emails)
 	l.pairs.take(&from.pairs)
 	l.digests.take(&from.digests)
@@ -134,6 +137,7 @@ func (l *layer) clear() {
 	l.enforcers.clear()
 	l.resources.clear()
 	l.published.clear()
+	l.counts.clear()
 	l.emails.clear()
 	l.pairs.clear()
 	l.digests.clear()
@@ -311,6 +315,12 @@ func (v *view) credential(d token.Digest) (credential, bool) {
 func (v *view) request(digest string) (aggregate.Request, bool) {
 	q, ok, _ := find(v, digest, func(l *layer) *table[string, aggregate.Request] { return &l.requests }, v.past.Request)
 	return q, ok
+}
+
+// counts returns how many tokens an owner has. fresh is as of find.
+func (v *view) counts(o aggregate.Owner) (n aggregate.Counts, fresh bool) {
+	n, _, fresh = find(v, o, func(l *layer) *table[aggregate.Owner, aggregate.Counts] { return &l.counts }, v.past.TokenCounts)
+	return n, fresh
 }
 
 // raised says whether a format.raised names this event type.

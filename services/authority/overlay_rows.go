@@ -24,6 +24,9 @@ func (v *view) applyToken(r *events.Record) error {
 		top.drop(before.Secret, r.Seq)
 		top.drop(before.Previous, r.Seq)
 	}
+	if err := v.count(before, t, r.Seq); err != nil {
+		return err
+	}
 	if t.Status != aggregate.Revoked {
 		top.hold(t.Secret, credential{Kind: kind, ID: t.ID}, r.Seq)
 		top.hold(t.Previous, credential{Kind: kind, ID: t.ID, Until: t.PreviousUntil}, r.Seq)
@@ -38,6 +41,29 @@ func (v *view) applyToken(r *events.Record) error {
 	if request != "" {
 		top.requests.set(request, aggregate.Request{Token: t.ID, Number: r.Number, Time: r.Time, SecretVersion: t.SecretVersion}, r.Seq)
 	}
+	return nil
+}
+
+// count moves the number of an owner's tokens when one came into being or
+// ended, unless the past has counted that already.
+func (v *view) count(before, t *aggregate.Token, seq uint64) error {
+	lived := before != nil && before.Seq != 0 && before.Status != aggregate.Revoked
+	lives := t.Status != aggregate.Revoked
+	if lived == lives {
+		return nil
+	}
+	n, fresh := v.counts(t.OwnedBy())
+	if v.err != nil || !fresh && n.Seq >= seq {
+		return v.err
+	}
+	if lives {
+		n.All++
+		n.Live++
+	} else {
+		n.Live--
+	}
+	n.Seq = seq
+	v.layers[0].counts.set(t.OwnedBy(), n, seq)
 	return nil
 }
 

@@ -41,6 +41,9 @@ type Past interface {
 	// Credential finds what holds this secret now: its present one, or one
 	// replaced with a grace, even when that has run out.
 	Credential(d token.Digest) (aggregate.Credential, bool, error)
+	// TokenCounts finds how many tokens an owner has; false when there never
+	// were any. An owner that was removed has none that live.
+	TokenCounts(owner aggregate.Owner) (aggregate.Counts, bool, error)
 	// Request finds the newest secret that a request with this digest
 	// caused, within aggregate.RequestWindow.
 	Request(digest string) (aggregate.Request, bool, error)

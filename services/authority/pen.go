@@ -43,6 +43,7 @@ type Config struct {
 	Catalogue *catalogue.Catalogue
 	Limits    token.Limits  // default: token.DefaultLimits
 	GraceMax  time.Duration // default: GraceMax
+	Quota     Quota         // zero: none
 
 	// CommitEvents and CommitBytes bound a commit; the defaults are 256 and
 	// 512 KiB. One event that is larger goes alone.
@@ -180,7 +181,7 @@ func New(cfg Config) (*Pen, error) {
 		memo: newMemo(cfg.Past), cfg: cfg, node: cfg.Node + "/" + hex.EncodeToString(unique[:]), mode: Standby, changed: make(chan struct{}),
 		nib: make(nib, 1), lost: make(chan error, 1), opened: make(chan struct{}, 1),
 		rules: rules{
-			catalogues: &aggregate.Catalogues{Builtin: cfg.Catalogue}, limits: cfg.Limits, graceMax: cfg.GraceMax,
+			catalogues: &aggregate.Catalogues{Builtin: cfg.Catalogue}, limits: cfg.Limits, graceMax: cfg.GraceMax, quota: cfg.Quota,
 			source: "watchword/" + cfg.Installation.String(),
 			newID:  token.NewGenerator(cfg.Now).New,
 		},

@@ -182,7 +182,7 @@ func (c *ceiling) figures(plain *series) []figure {
 
 // check counts what the directory holds.
 func (c *ceiling) check() error {
-	n, err := c.directory.TokenCounts(directory.Owner{Kind: c.b.sample.created().OwnerKind, ID: c.b.sample.created().Owner})
+	n, _, err := c.directory.TokenCounts(directory.Owner{Kind: c.b.sample.created().OwnerKind, ID: c.b.sample.created().Owner})
 	if err == nil && n.All != uint64(c.made) {
 		err = wrong("the directory under the ceiling counts %d tokens of %d", n.All, c.made)
 	}

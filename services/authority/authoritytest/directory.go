@@ -360,6 +360,32 @@ func (d *Directory) Credential(digest token.Digest) (aggregate.Credential, bool,
 	return get(d, d.digests, digest)
 }
 
+// TokenCounts implements authority.Past. It looks at all tokens there are.
+func (d *Directory) TokenCounts(o aggregate.Owner) (n aggregate.Counts, _ bool, _ error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range d.tokens {
+		if t.OwnedBy() != o {
+			continue
+		}
+		n.All++
+		if t.Status != aggregate.Revoked && !d.ownerGone(o) {
+			n.Live++
+		}
+		// At or behind the last change of the count: who applies a commit
+		// again must find it counted.
+		n.Seq = max(n.Seq, d.at.Seq)
+	}
+	return n, n.All > 0, nil
+}
+
+func (d *Directory) ownerGone(o aggregate.Owner) bool {
+	if o.Kind == events.OwnedByAccount {
+		return d.accounts[o.ID].Status == aggregate.Revoked
+	}
+	return d.users[o.ID].Status == aggregate.Revoked
+}
+
 // Request implements authority.Past.
 func (d *Directory) Request(digest string) (aggregate.Request, bool, error) {
 	return get(d, d.requests, digest)

@@ -81,6 +81,10 @@ func (l liveDirectory) Credential(d token.Digest) (aggregate.Credential, bool, e
 	return l.get().Credential(d)
 }
 
+func (l liveDirectory) TokenCounts(o directory.Owner) (directory.Counts, bool, error) {
+	return l.get().TokenCounts(o)
+}
+
 func (l liveDirectory) Request(digest string) (aggregate.Request, bool, error) {
 	return l.get().Request(digest)
 }
