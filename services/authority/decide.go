@@ -37,7 +37,7 @@ type rules struct {
 
 	limits   token.Limits
 	graceMax time.Duration
-	quota    Quota
+	quota    command.Quota
 	source   string // of the events
 	// newID names events and policies. It is the only thing in a decision
 	// that two tries do not share.

@@ -92,7 +92,7 @@ func (r *rules) changePolicy(v *view, p *principal, c *command.ChangePolicy, now
 	if next.TokensMax < 0 || next.TokensMax > tokensMaxMost {
 		return outcome{}, fault.New(fault.InvalidField).WithPointer("/tokens_max")
 	}
-	if r.quota.raises(a.Policy, next) && !p.operates() {
+	if r.raises(a.Policy, next) && !p.operates() {
 		return outcome{}, fault.New(fault.NotPermitted).WithPointer("/tokens_max").WithDetail("above %d it is an operator's to set", r.quota.Account)
 	}
 	if !next.KeysEnd.IsZero() && (next.KeysEnd.Year() < 2000 || next.KeysEnd.Year() > 9999) {

@@ -49,7 +49,7 @@ type story struct {
 	named map[string]command.CreateToken
 
 	catalogues aggregate.Catalogues
-	quota      authority.Quota
+	quota      command.Quota
 }
 
 func tell(t *testing.T) *story {

@@ -18,12 +18,12 @@ type Decided struct {
 
 // Decide is decide on nothing but the past.
 func Decide(past Past, by command.Caller, cmd command.Command, now time.Time, newID func() token.ID) (Decided, error) {
-	return DecideIn(&aggregate.Catalogues{}, Quota{}, past, by, cmd, now, newID)
+	return DecideIn(&aggregate.Catalogues{}, command.Quota{}, past, by, cmd, now, newID)
 }
 
 // DecideIn is Decide with catalogues that are kept from one decision to the
 // next, and under a quota.
-func DecideIn(catalogues *aggregate.Catalogues, quota Quota, past Past, by command.Caller, cmd command.Command, now time.Time, newID func() token.ID) (Decided, error) {
+func DecideIn(catalogues *aggregate.Catalogues, quota command.Quota, past Past, by command.Caller, cmd command.Command, now time.Time, newID func() token.ID) (Decided, error) {
 	r := rules{catalogues: catalogues, limits: token.DefaultLimits, graceMax: GraceMax, quota: quota, source: "watchword/test", newID: newID}
 	out, err := r.decide(&view{layers: []*layer{{}}, past: past}, &by, cmd, now)
 	return Decided{out.draft, out.token, out.redelivered}, err

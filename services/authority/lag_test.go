@@ -38,7 +38,7 @@ type lagging struct {
 }
 
 // narrow is soon used up.
-var narrow = authority.Quota{User: 6, Account: 2}
+var narrow = command.Quota{User: 6, Account: 2}
 
 func newLagging(t *rapid.T) (*lagging, func()) {
 	l := &lagging{

@@ -43,7 +43,7 @@ type Config struct {
 	Catalogue *catalogue.Catalogue
 	Limits    token.Limits  // default: token.DefaultLimits
 	GraceMax  time.Duration // default: GraceMax
-	Quota     Quota         // zero: none
+	Quota     command.Quota // zero: none
 
 	// CommitEvents and CommitBytes bound a commit; the defaults are 256 and
 	// 512 KiB. One event that is larger goes alone.

@@ -18,7 +18,7 @@ import (
 // full has as many tokens as the quota allows: "1" and "2" of the operator's,
 // "3" of the account's.
 func (s *story) full() {
-	s.quota = authority.Quota{User: 2, Account: 1}
+	s.quota = command.Quota{User: 2, Account: 1}
 	g := authoritytest.Grant(zone, dnsWrite)
 	s.make("1", g)
 	s.make("2", g)
@@ -114,7 +114,7 @@ var quotas = []struct {
 		return s.oneMore()
 	}, "quota_reached"},
 	{"no quota", func(s *story) string {
-		s.quota = authority.Quota{}
+		s.quota = command.Quota{}
 		return s.oneMore()
 	}, "token.created.v1"},
 
@@ -149,7 +149,7 @@ func TestQuota(t *testing.T) {
 // for exactly one.
 func TestQuotaUnderConcurrency(t *testing.T) {
 	for _, size := range []int{1, 7, 256} {
-		in(t, func(c *authority.Config) { c.Quota, c.CommitEvents = authority.Quota{User: 10}, size }, func(w *world) {
+		in(t, func(c *authority.Config) { c.Quota, c.CommitEvents = command.Quota{User: 10}, size }, func(w *world) {
 			w.past.Hold()
 			defer w.past.Release()
 			me := authoritytest.ByKey(w.Operator)

@@ -97,6 +97,19 @@ func (b Bytes) String() string {
 	return string(t)
 }
 
+// Count is a number of things, from 0 to a million.
+type Count int32
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (c *Count) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseInt(string(text), 10, 32)
+	if err != nil || n < 0 || n > 1_000_000 {
+		return fmt.Errorf("%q is no number from 0 to 1000000", text)
+	}
+	*c = Count(n)
+	return nil
+}
+
 // Setting describes one setting.
 type Setting struct {
 	Key, Default, Doc string

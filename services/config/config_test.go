@@ -48,8 +48,8 @@ func TestDefaults(t *testing.T) {
 		StaleRead: 5 * time.Minute, StaleWrite: 30 * time.Second, StaleAdmin: 10 * time.Second,
 		AddressHeader: "x-forwarded-for",
 		LimitRequests: throttle.Limit{Quota: 1200, Window: 5 * time.Minute}, LimitAddress: throttle.Limit{Quota: 200, Window: time.Second},
-		LimitWrong: throttle.Limit{Quota: 30, Window: time.Minute},
-		WaitMax:    5 * time.Second, ShutdownTimeout: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text",
+		LimitWrong: throttle.Limit{Quota: 30, Window: time.Minute}, UserTokens: 50, AccountTokens: 500,
+		WaitMax: 5 * time.Second, ShutdownTimeout: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text",
 	}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v\nwant %+v", s, want)
@@ -90,6 +90,7 @@ func TestOrder(t *testing.T) {
 		{"duration", []string{"--stale-write", "1m"}, nil, "", "stale-write", "1m0s", "flag"},
 		{"limit", nil, []string{"WATCHWORD_LIMIT_REQUESTS=10/90s"}, "limit-requests: 1/1s", "limit-requests", "10/1m30s", "env"},
 		{"no limit", []string{"--limit-wrong=0"}, nil, "", "limit-wrong", "0", "flag"},
+		{"count", []string{"--user-tokens-max=0"}, nil, "user-tokens-max: 7", "user-tokens-max", "0", "flag"},
 		{"header", nil, nil, "client-address-header: forwarded", "client-address-header", "forwarded", "file"},
 		{"comments only", nil, nil, "# nothing\n", "brand", "ww", "default"},
 	} {
@@ -130,6 +131,8 @@ func TestRefused(t *testing.T) {
 		{"size", nil, nil, "index-memory: 1e9", `index-memory (from file)`},
 		{"huge size", nil, nil, "index-memory: 9999999TiB", `index-memory (from file)`},
 		{"negative size", nil, nil, "index-memory: -1", `index-memory (from file)`},
+		{"negative count", nil, nil, "user-tokens-max: -1", `user-tokens-max (from file)`},
+		{"count of something else", []string{"--account-tokens-max=50/1m"}, nil, "", `account-tokens-max (from flag)`},
 		{"limit", nil, nil, "limit-address: 200", `limit-address (from file): "200" is no limit like 1200/5m`},
 		{"level", []string{"--log-level=loud"}, nil, "", `log-level (from flag)`},
 		{"no file", []string{"--config=/nonexistent/watchword.yaml"}, nil, "", `no such file`},

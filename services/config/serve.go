@@ -61,6 +61,10 @@ type Serve struct {
 	LimitAddress  throttle.Limit `key:"limit-address" default:"200/1s" doc:"Requests from one address (IPv6: its /64), whoever sends them, but for verifications. 0: no limit."`
 	LimitWrong    throttle.Limit `key:"limit-wrong" default:"30/1m" doc:"Wrong credentials from one address, and under one e-mail address or beginning of a secret; beyond, they are answered with 429. Good ones never are for that. 0: no limit."`
 
+	// How many. The same on all nodes.
+	UserTokens    Count `key:"user-tokens-max" default:"50" doc:"How many tokens a user may have, not counting revoked ones: disabled and expired ones count. 0: no limit."`
+	AccountTokens Count `key:"account-tokens-max" default:"500" doc:"The same for an account. Its token policy may say less, and more if an operator sets it. 0: no limit."`
+
 	// What it says.
 	LogLevel  slog.Level `key:"log-level" default:"INFO" doc:"Least level that is logged: DEBUG, INFO, WARN or ERROR."`
 	LogFormat string     `key:"log-format" default:"text" doc:"Form of the log on stderr: text or json."`

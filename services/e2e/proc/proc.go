@@ -67,8 +67,11 @@ type Options struct {
 }
 
 // Unlimited are flags of serve that switch every limit off, for clients that
-// ask as fast as they can, and for those that are wrong on purpose.
-var Unlimited = []string{"--limit-requests", "0", "--limit-address", "0", "--limit-wrong", "0"}
+// ask as fast as they can and make as many tokens, and for those that are wrong
+// on purpose.
+var Unlimited = []string{
+	"--limit-requests", "0", "--limit-address", "0", "--limit-wrong", "0", "--user-tokens-max", "0", "--account-tokens-max", "0",
+}
 
 // Start runs `serve` on free ports over the data directory and does not wait.
 func Start(binary, data string, args ...string) (*Server, error) {

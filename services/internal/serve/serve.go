@@ -250,7 +250,7 @@ func (n *node) openAuthority(ctx context.Context) error {
 	}
 	cfg := authority.Config{
 		Log: ledger, Pulses: ledger, Past: liveDirectory{n.directory}, Key: n.keys.PulseKey(),
-		Node: n.name(), Sole: n.cfg.NATSURL == "", Logger: n.log,
+		Node: n.name(), Sole: n.cfg.NATSURL == "", Logger: n.log, Quota: n.quota(),
 	}
 	if n.plan != nil {
 		cfg.Installation = n.plan.Installation
@@ -280,6 +280,11 @@ func (n *node) openAuthority(ctx context.Context) error {
 		n.authority = authority.Nearest{Pen: n.pen, Away: authority.NewRemote(asks, commandTimeout)}
 	}
 	return nil
+}
+
+// quota is how many tokens an owner may have.
+func (n *node) quota() command.Quota {
+	return command.Quota{User: int32(n.cfg.UserTokens), Account: int32(n.cfg.AccountTokens)}
 }
 
 // genesis reads the first event of the ledger.
