@@ -351,3 +351,67 @@ func TestDirectoryFarBehind(t *testing.T) {
 		}
 	})
 }
+
+// overtake appends an event behind everything that is in the ledger, as another
+// pen would.
+func (w *world) overtake() {
+	w.t.Helper()
+	end := w.commit(w.ledger.Head()).End
+	id := w.NewID()
+	line, c, err := events.Compose(end, []events.Draft{{
+		Envelope: events.Envelope{
+			ID: w.NewID(), Source: "watchword/test", Subject: "enforcer/" + id.String(), Time: end.Time,
+			Actor: events.Actor{Kind: events.ActorSystem},
+		},
+		Data: &events.EnforcerEnrolled{Name: "edge", Secret: w.NewSecret()},
+	}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.ledger.Connect().Append(w.ctx, end, c.Subject, line); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestGivenUpHoldsThePen lets both callers of a commit lose their patience
+// before somebody else's append overtakes it. The first gives the pen on to the
+// second, who had given up waiting for an answer: it must take it all the same,
+// or nobody ever holds the pen again.
+func TestGivenUpHoldsThePen(t *testing.T) {
+	in(t, nil, func(w *world) {
+		me := authoritytest.ByKey(w.Operator)
+		first, second := make(chan struct{}), make(chan struct{})
+		w.log.Inject(eventstest.OpAppend, eventstest.Fault{Hold: first}, eventstest.Fault{Hold: second})
+		var all, impatient answers
+		all.do(w, 0, me, w.Create())
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(w.ctx)
+		hasty := *w
+		hasty.ctx = ctx
+		for i := range 2 {
+			impatient.do(&hasty, i, me, w.Create())
+			synctest.Wait()
+		}
+		close(first) // the two go into the next commit, and its append hangs
+		all.group.Wait()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		w.overtake()
+		close(second)
+		impatient.group.Wait()
+		for i, err := range impatient.errs {
+			if !errors.Is(err, fault.Overloaded) {
+				t.Errorf("impatient command %d: %+v, %v", i, impatient.results[i], err)
+			}
+		}
+		ctx, cancel = context.WithTimeout(w.ctx, time.Minute)
+		defer cancel()
+		if _, err := w.pen.Do(ctx, me, w.Create()); err != nil {
+			t.Errorf("afterwards the pen is stuck: %v", err)
+		}
+		if n := w.whole(); n["token.created.v1"] != 2 {
+			t.Errorf("the ledger holds %v", n)
+		}
+	})
+}
