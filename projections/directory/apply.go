@@ -225,7 +225,7 @@ func (c *change) expiry(before, t *aggregate.Token) error {
 	if had == has && was.Equal(end) {
 		return nil
 	}
-	o := Owner{t.OwnerKind, t.Owner}
+	o := t.OwnedBy()
 	if had {
 		key, err := expiryKey(o, was, t.ID)
 		if err == nil {

@@ -161,7 +161,7 @@ func TestListBounds(t *testing.T) {
 	if _, err := d.Resources(ResourceQuery{Listing: Listing{Page: 1, PerPage: 5}}); !errors.Is(err, ErrNoList) {
 		t.Errorf("all resources: %v", err)
 	}
-	ended := TokenQuery{Owner: Owner{events.OwnedByUser, s.user}, Listing: Listing{Page: 1, PerPage: 1, Prefix: "a"}, Ended: true}
+	ended := TokenQuery{Owner: Owner{Kind: events.OwnedByUser, ID: s.user}, Listing: Listing{Page: 1, PerPage: 1, Prefix: "a"}, Ended: true}
 	if _, err := d.Tokens(ended); !errors.Is(err, ErrPage) {
 		t.Errorf("ended tokens by name: %v", err)
 	}
