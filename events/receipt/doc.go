@@ -19,12 +19,21 @@
 //
 // # Where it goes
 //
-// An instance is one process of an enforcing service. It says hello before it
-// verifies anything, reports within a second when it has moved, at once when a
-// revocation was in what it applied, every ten seconds in any case, and says bye
-// when it verifies no more. What concerns revocations is kept; of the rest the
-// last one of each instance. [Reporter] does all that.
+// An instance is one process of an enforcing service. It reports within a second
+// when it has moved, at once when a revocation was in what it applied (see
+// [Revokes]), every ten seconds in any case, and says bye when it verifies no
+// more. What concerns revocations is kept; of the rest the last one of each
+// instance. [Reporter] does all that.
 //
-// An enforcer whose receipts have not been acknowledged for [Lease] and its own
-// bound is taken for gone: see [Reporter.Lapsed].
+// # What an instance owes
+//
+// "Everybody has heard" is true only when each instance keeps to three rules:
+//
+//   - It says hello first ([Reporter.Hello]), then asks for the head of the
+//     ledger, and verifies nothing before it has applied that. Nobody waits for
+//     an instance that came after a revocation.
+//   - It verifies nothing when its knowledge is older than Bound.
+//   - It verifies nothing after its bye, after its enforcer's retirement, and
+//     while [Reporter.Lapsed] says that nobody waits for it any more: when none
+//     of its receipts was stored for [Lease] and its bound.
 package receipt
