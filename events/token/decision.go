@@ -160,8 +160,11 @@ type Decision struct {
 	Token     ID
 	Owner     ID
 	OwnerKind OwnerKind
-	Account   ID
-	Policy    ID
+	// Foreign says that the secret has not our form: what was recognised, if
+	// anything, is a token that was taken over from another system.
+	Foreign bool
+	Account ID
+	Policy  ID
 
 	// What the answer rests on: the last sequence applied, how long ago that
 	// was known to be current, and whether that is long.

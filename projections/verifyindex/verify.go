@@ -57,7 +57,7 @@ func (x *Index) VerifyWithin(ceiling time.Duration, secret string, req *token.Re
 		d.Reason, d.Bound = token.ReasonMalformed, x.boundOf(v, req, ceiling)
 		return d
 	default:
-		digest = foreignDigest(secret)
+		digest, d.Foreign = foreignDigest(secret), true
 	}
 	x.verify(&d, v, ceiling, &digest, req, now)
 	return d
