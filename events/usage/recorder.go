@@ -185,16 +185,30 @@ func split(key string) (kind, id string) {
 	return kind, id
 }
 
-// hash is never 0.
+// hash is never 0. Of a permission its ends tell it apart from most others of
+// the catalogue; ids may come from people who want them to fall together.
 func (r *Recorder) hash(w *What) uint64 {
-	h := maphash.String(r.seed, w.Permission) ^ binary.LittleEndian.Uint64(w.Credential[8:]) ^
-		binary.LittleEndian.Uint64(w.Credential[:8])<<7 ^ uint64(w.Result)<<40 ^ uint64(w.Kind)<<48 ^ uint64(len(w.Type))<<56
+	h := binary.LittleEndian.Uint64(w.Credential[8:]) ^ binary.LittleEndian.Uint64(w.Credential[:8])<<7 ^
+		uint64(w.Result)<<40 ^ uint64(w.Kind)<<48 ^ uint64(len(w.Type))<<56
+	if p := w.Permission; len(p) >= 8 {
+		h += word(p)*0xff51afd7ed558ccd ^ word(p[len(p)-8:])*0xc4ceb9fe1a85ec53 ^ uint64(len(p))
+	} else {
+		for i := range len(p) {
+			h = h*31 + uint64(p[i])
+		}
+	}
 	if w.ID != "" {
 		h ^= maphash.String(r.seed, w.ID)
 	}
 	h ^= h >> 32
 	h *= 0x9e3779b97f4a7c15
 	return h ^ h>>29 | 1
+}
+
+// word is the first eight bytes of s.
+func word(s string) uint64 {
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
 // add counts n of w. What is not there yet is put in only when fresh is set;
