@@ -26,7 +26,7 @@ func Assert(ctx context.Context, js jetstream.JetStream, replicas int) error {
 	var all []error
 	wanted := []jetstream.StreamConfig{
 		EventsConfig(replicas, 0), PulseConfig(replicas), KeysConfig(replicas, 0),
-		ReceiptsConfig(replicas, 0), ProgressConfig(replicas, 0),
+		ReceiptsConfig(replicas, 0), ProgressConfig(replicas, 0), UsageConfig(replicas, 0),
 	}
 	for _, want := range wanted {
 		s, err := js.Stream(ctx, want.Name)

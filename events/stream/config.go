@@ -17,6 +17,7 @@ const (
 
 	ReceiptsStream = "WATCHWORD_RECEIPTS"
 	ProgressStream = "WATCHWORD_PROGRESS"
+	UsageStream    = "WATCHWORD_USAGE"
 )
 
 // The subjects of pulses: where the pen stores them, and where the server
@@ -27,10 +28,14 @@ const (
 )
 
 // What stands before an enforcer's id, and then its instance, in the subjects
-// on which it says what it has applied.
+// on which it says what it has applied, and for what credentials were used
+// there. Our own nodes tell that too, with NodeReporter instead of an id.
 const (
 	ReceiptPrefix  = "ww.receipt."
 	ProgressPrefix = "ww.progress."
+	UsagePrefix    = "ww.usage."
+
+	NodeReporter = "node"
 )
 
 // LivePrefix stands before the aggregate and the verb in the subject on which
@@ -48,6 +53,8 @@ const (
 	// keptReceipts is how long it can be shown who had heard of a revocation.
 	keptReceipts = 18 * 30 * 24 * time.Hour
 	maxReceipt   = 16 << 10 // a signed receipt with its subject and headers
+	// keptUsage is for how long reports of usage are kept.
+	keptUsage = 90 * 24 * time.Hour
 )
 
 // EventsConfig returns how the ledger's stream must be. It is kept for ever,
@@ -148,6 +155,15 @@ func ProgressConfig(replicas int, maxBytes int64) jetstream.StreamConfig {
 	c := spoken(replicas, maxBytes)
 	c.Name, c.Description = ProgressStream, "How far each instance of each enforcer is."
 	c.Subjects, c.MaxMsgsPerSubject = []string{ProgressPrefix + ">"}, 1
+	return c
+}
+
+// UsageConfig returns how the stream must be that keeps the reports of usage
+// for ninety days; the oldest make room at maxBytes.
+func UsageConfig(replicas int, maxBytes int64) jetstream.StreamConfig {
+	c := spoken(replicas, maxBytes)
+	c.Name, c.Description = UsageStream, "What credentials are used for."
+	c.Subjects, c.MaxAge, c.MaxMsgSize = []string{UsagePrefix + ">"}, keptUsage, MaxMessage
 	return c
 }
 

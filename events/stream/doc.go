@@ -5,9 +5,11 @@
 //
 // The commits are the messages of the stream [EventsStream], the pulses those
 // of [PulseStream]. Beside them stands what enforcers say of themselves, in
-// [ReceiptsStream] and [ProgressStream]. The package never creates, changes or
+// [ReceiptsStream] and [ProgressStream], and what is told of the use of
+// credentials, in [UsageStream]. The package never creates, changes or
 // deletes a stream; whoever makes an installation takes [EventsConfig],
-// [PulseConfig], [KeysConfig], [ReceiptsConfig] and [ProgressConfig], and
+// [PulseConfig], [KeysConfig], [ReceiptsConfig], [ProgressConfig]
+// and [UsageConfig], and
 // [Assert] and [AssertReplicas] say at every start whether the server really
 // does as they say.
 //

@@ -140,7 +140,9 @@ func TestAssert(t *testing.T) {
 
 // spoken are the streams to which enforcers publish.
 func spoken() []jetstream.StreamConfig {
-	return []jetstream.StreamConfig{stream.ReceiptsConfig(1, natstest.MaxBytes), stream.ProgressConfig(1, natstest.MaxBytes)}
+	return []jetstream.StreamConfig{
+		stream.ReceiptsConfig(1, natstest.MaxBytes), stream.ProgressConfig(1, natstest.MaxBytes), stream.UsageConfig(1, natstest.MaxBytes),
+	}
 }
 
 // createAgain creates a stream. The directory of one of the same name that was

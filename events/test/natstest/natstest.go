@@ -237,7 +237,8 @@ func (c *Cluster) CreateStreams() {
 	n := len(c.servers)
 	for _, cfg := range []jetstream.StreamConfig{
 		stream.KeysConfig(n, MaxBytes), stream.PulseConfig(n),
-		stream.ReceiptsConfig(n, MaxBytes), stream.ProgressConfig(n, MaxBytes), stream.EventsConfig(n, MaxBytes),
+		stream.ReceiptsConfig(n, MaxBytes), stream.ProgressConfig(n, MaxBytes), stream.UsageConfig(n, MaxBytes),
+		stream.EventsConfig(n, MaxBytes),
 	} {
 		c.CreateStream(cfg)
 	}

@@ -184,7 +184,7 @@ func TestInterrupted(t *testing.T) {
 			}
 		}},
 		{name: "store of an earlier version", write: true, damage: func(t *testing.T, cfg Config) {
-			for account, name := range map[string]string{accountReceipts: ReceiptsStream, accountProgress: ProgressStream} {
+			for account, name := range map[string]string{accountReceipts: ReceiptsStream, accountProgress: ProgressStream, accountUsage: UsageStream} {
 				if err := os.RemoveAll(stream(cfg, account, name)); err != nil {
 					t.Fatal(err)
 				}

@@ -20,11 +20,13 @@ type Streams struct {
 }
 
 // Caps that follow from the ledger's: a share of it, within bounds. Of the keys
-// each person needs about 200 bytes; of the receipts, the oldest make room.
+// each person needs about 200 bytes; of the receipts and of the reports of usage
+// the oldest make room.
 var (
 	keysCap     = share{of: 8, min: 1 << 20, max: 4 << 30}
 	receiptsCap = share{of: 16, min: 1 << 20, max: 16 << 30}
 	progressCap = share{of: 64, min: 1 << 20, max: 256 << 20}
+	usageCap    = share{of: 16, min: 4 << 20, max: 8 << 30}
 )
 
 type share struct{ of, min, max int64 }
@@ -39,6 +41,7 @@ func (s Streams) Configs() []jetstream.StreamConfig {
 		stream.PulseConfig(s.Replicas),
 		stream.ReceiptsConfig(s.Replicas, receiptsCap.cap(s.EventsMaxBytes)),
 		stream.ProgressConfig(s.Replicas, progressCap.cap(s.EventsMaxBytes)),
+		stream.UsageConfig(s.Replicas, usageCap.cap(s.EventsMaxBytes)),
 		stream.EventsConfig(s.Replicas, s.EventsMaxBytes),
 	}
 }

@@ -65,6 +65,7 @@ const (
 
 	ReceiptsStream = wwstream.ReceiptsStream
 	ProgressStream = wwstream.ProgressStream
+	UsageStream    = wwstream.UsageStream
 )
 
 // The accounts of the streams, where nobody can log in, and the system's.
@@ -74,12 +75,13 @@ const (
 	accountKeys     = "KEYS"
 	accountReceipts = "RECEIPTS"
 	accountProgress = "PROGRESS"
+	accountUsage    = "USAGE"
 	accountSystem   = "SYS"
 )
 
 // owners are the accounts of the streams.
 func owners() []string {
-	return []string{accountEvents, accountPulse, accountKeys, accountReceipts, accountProgress}
+	return []string{accountEvents, accountPulse, accountKeys, accountReceipts, accountProgress, accountUsage}
 }
 
 // CalloutSubject is where a server asks whether somebody may log in whom its
@@ -134,9 +136,13 @@ func (r Role) uses() []use {
 			hearing(), keys())
 	case Node:
 		return slices.Concat(
-			[]use{{call, Pen.Account(), "ww.cmd.>", false}},
+			[]use{
+				{call, Pen.Account(), "ww.cmd.>", false},
+				{call, accountUsage, wwstream.UsagePrefix + wwstream.NodeReporter + ".*", false},
+			},
 			reading(accountEvents, EventsStream), reading(accountPulse, PulseStream),
 			reading(accountReceipts, ReceiptsStream), reading(accountProgress, ProgressStream),
+			reading(accountUsage, UsageStream),
 			// On behalf of enforcers that speak HTTP only; the signature of
 			// the enforcer is what counts.
 			telling(), hearing(), keys())
@@ -157,7 +163,7 @@ func (r Role) uses() []use {
 			accountInfo(accountEvents),
 		}
 	case Enforcer:
-		return slices.Concat(following(), telling())
+		return slices.Concat(following(), telling(), []use{{call, accountUsage, wwstream.UsagePrefix + ">", false}})
 	case Consumer:
 		return following()
 	case enlarger:
@@ -172,7 +178,8 @@ func (r Role) uses() []use {
 			creating(accountPulse, PulseStream),
 			creating(accountKeys, KeysStream),
 			creating(accountReceipts, ReceiptsStream),
-			creating(accountProgress, ProgressStream))
+			creating(accountProgress, ProgressStream),
+			creating(accountUsage, UsageStream))
 	}
 	return nil
 }
