@@ -70,7 +70,7 @@ func (x *Index) apply(commits []events.Commit) error {
 	x.show()
 	x.position.Store(&at)
 	x.sequence.Store(at.Seq)
-	x.water.applied(commits)
+	x.water.Applied(commits...)
 	return x.tidy()
 }
 

@@ -87,7 +87,7 @@ func (x *Index) EndBulk() error {
 	clear(x.w.holders)
 	x.publish(func(v *view) { v.loading, v.table = false, x.w.table })
 	x.sequence.Store(at.Seq)
-	x.water.jump(at)
+	x.water.Jump(at)
 	return x.tidy()
 }
 

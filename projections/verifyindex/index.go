@@ -17,6 +17,7 @@ import (
 	"watchword.dev/events"
 	"watchword.dev/events/catalogue"
 	"watchword.dev/events/token"
+	"watchword.dev/events/watermark"
 	"watchword.dev/projections/projector"
 )
 
@@ -48,7 +49,7 @@ const (
 var (
 	// ErrDiverged says that the ledger that the index reads is not the one
 	// that the pen writes.
-	ErrDiverged = errors.New("verifyindex: diverged from the ledger")
+	ErrDiverged = watermark.ErrDiverged
 	// ErrImpossible says that an event does not fit what came before it: no
 	// pen writes such a ledger.
 	ErrImpossible = errors.New("verifyindex: event does not fit the index")
@@ -104,7 +105,7 @@ type Index struct {
 	// Read by everybody.
 	view      atomic.Pointer[view]
 	enforcers atomic.Pointer[enforcers]
-	water     watermark
+	water     watermark.Watermark
 	sequence  atomic.Uint64
 	info      atomic.Pointer[events.LogOpened] // nil before log.opened
 	foreign   atomic.Bool                      // a token was taken over from another system
@@ -152,7 +153,6 @@ func Open(o Options) (*Index, error) {
 		x: x, links: map[token.ID]links{}, rows: map[token.Digest]entry{},
 		small: map[string][]byte{}, holders: map[token.ID]*holder{},
 	}
-	x.water.log = o.Log
 	// While the table is in memory the block cache needs next to nothing.
 	x.release = cache.Reserve(int(max(o.MemoryBytes-residentCache, 0)))
 	if err := x.load(); err != nil {
@@ -169,7 +169,7 @@ func (x *Index) load() error {
 	at := x.store.Position()
 	x.position.Store(&at)
 	x.sequence.Store(at.Seq)
-	x.water.reset(at)
+	x.water.Reset(at, recentEnds, x.o.Log)
 	x.enforcers.Store(&enforcers{})
 	x.view.Store(&view{cat: x.o.Catalogue})
 	if err := removeLeftovers(x.fs(), x.o.Dir); err != nil {
@@ -399,16 +399,11 @@ func (x *Index) Catalogue() *catalogue.Catalogue { return x.view.Load().cat }
 
 // Observe takes in a pulse whose signature the caller has checked, and when it
 // arrived (by Options.Now). Without pulses the index has no answer.
-func (x *Index) Observe(p events.Pulse, arrived time.Time) { x.water.observe(p, arrived) }
+func (x *Index) Observe(p events.Pulse, arrived time.Time) { x.water.Observe(p, arrived) }
 
 // Diverged returns why the index gives no answers any more, or nil: the ledger
 // that it has applied is not the one that the pen writes.
-func (x *Index) Diverged() error {
-	if err := x.water.diverged.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
+func (x *Index) Diverged() error { return x.water.Diverged() }
 
 // Follow returns a runner that feeds the index from r and by which Wait waits.
 func (x *Index) Follow(r events.Reader, o projector.Options) *projector.Runner {

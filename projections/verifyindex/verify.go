@@ -141,11 +141,10 @@ func (x *Index) boundOf(v *view, req *token.Request, ceiling time.Duration) time
 
 // fresh says how old the index's knowledge is and whether that is too old.
 func (x *Index) fresh(v *view, now time.Time, bound time.Duration) (age time.Duration, stale bool, reason token.Reason) {
-	m := x.water.mark.Load()
-	if !v.ready || m == nil || x.water.diverged.Load() != nil {
+	age, known := x.water.Age(now)
+	if !v.ready || !known {
 		return 0, false, token.ReasonNotReady
 	}
-	age = m.age(now)
 	if age > bound {
 		return age, true, token.ReasonStale
 	}
