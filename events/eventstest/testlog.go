@@ -29,42 +29,72 @@ const patience = 30 * time.Second
 // connection to it each time it is called. Ledger and connections must end
 // with t.
 func TestLog(t *testing.T, open func(t *testing.T) (connect func() Conn)) {
-	cases := []struct {
-		name string
-		test func(*suite)
-	}{
-		{"order", testOrder},
-		{"sizes", testSizes},
+	cases := append([]testCase{
 		{"conflict", testConflict},
 		{"refused", testRefused},
-		{"from any position", testFromAnyPosition},
-		{"live tail", testLiveTail},
-		{"rewind", testRewind},
-		{"another chain", testAnotherChain},
-		{"what fn returns", testCallbackError},
-		{"end of context", testContext},
-		{"head", testHead},
+		{"end of context for writers", testContextOfWriters},
 		{"one winner", testOneWinner},
 		{"pulses", testPulses},
 		{"one pulse wins", testOnePulse},
 		{"watch pulses", testWatchPulses},
-	}
+	}, readerCases...)
 	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
+		c.run(t, func(t *testing.T) *suite {
 			connect := open(t)
-			c.test(&suite{T: t, ctx: ctx, connect: connect, log: connect()})
+			log := connect()
+			return &suite{connect: connect, log: log, reader: log, readers: func() events.Reader { return connect() }}
 		})
 	}
+}
+
+// TestReader checks the promises of events.Reader for one that is not an
+// events.Log. open makes an empty ledger and returns a connection that writes to
+// it, and a function that makes a further reader each time it is called.
+func TestReader(t *testing.T, open func(t *testing.T) (log Conn, readers func() events.Reader)) {
+	for _, c := range readerCases {
+		c.run(t, func(t *testing.T) *suite {
+			log, readers := open(t)
+			return &suite{log: log, reader: readers(), readers: readers}
+		})
+	}
+}
+
+// readerCases are the promises of events.Reader.
+var readerCases = []testCase{
+	{"order", testOrder},
+	{"sizes", testSizes},
+	{"from any position", testFromAnyPosition},
+	{"live tail", testLiveTail},
+	{"rewind", testRewind},
+	{"another chain", testAnotherChain},
+	{"what fn returns", testCallbackError},
+	{"end of context", testContext},
+	{"head", testHead},
+}
+
+type testCase struct {
+	name string
+	test func(*suite)
+}
+
+func (c testCase) run(t *testing.T, open func(*testing.T) *suite) {
+	t.Run(c.name, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		s := open(t)
+		s.T, s.ctx = t, ctx
+		c.test(s)
+	})
 }
 
 // suite is one case's ledger.
 type suite struct {
 	*testing.T
 	ctx     context.Context
-	connect func() Conn
-	log     Conn
+	connect func() Conn          // a further connection; nil for cases of readers
+	log     Conn                 // what writes
+	reader  events.Reader        // what reads
+	readers func() events.Reader // a further reader
 }
 
 // Drafts returns n drafts of account.created whose ids follow from first, for
@@ -168,7 +198,7 @@ func testOrder(s *suite) {
 		want = append(want, strings.Split(string(payload), "\n")...)
 		at = c.End
 	}
-	for _, log := range []events.Reader{s.log, s.connect()} {
+	for _, log := range []events.Reader{s.reader, s.readers()} {
 		lines, ends := s.read(log, events.Position{}, at.Seq)
 		if strings.Join(lines, "\n") != strings.Join(want, "\n") {
 			s.Error("other lines were read than appended")
@@ -200,7 +230,7 @@ func testSizes(s *suite) {
 	if err := s.log.Append(s.ctx, events.Position{}, c.Subject, exact); err != nil {
 		s.Fatalf("the longest commit: %v", err)
 	}
-	s.read(s.log, events.Position{}, 1)
+	s.read(s.reader, events.Position{}, 1)
 }
 
 // testConflict: only the commit after the last is taken.
@@ -230,9 +260,9 @@ func testRefused(s *suite) {
 // testFromAnyPosition: a read may begin behind any commit.
 func testFromAnyPosition(s *suite) {
 	end := s.append(events.Position{}, 2, 1, 5, 1, 1, 3)
-	lines, ends := s.read(s.log, events.Position{}, end.Seq)
+	lines, ends := s.read(s.reader, events.Position{}, end.Seq)
 	for i, from := range ends {
-		got, _ := s.read(s.log, from, end.Seq)
+		got, _ := s.read(s.reader, from, end.Seq)
 		if strings.Join(got, "\n") != strings.Join(lines[from.Number:], "\n") {
 			s.Errorf("read from commit %d gave other lines than the read from the beginning", i+1)
 		}
@@ -245,7 +275,7 @@ func testLiveTail(s *suite) {
 	seen := make(chan events.Position)
 	ctx, cancel := context.WithCancel(s.ctx)
 	done := make(chan error, 1)
-	reader := s.connect()
+	reader := s.readers()
 	go func() {
 		done <- reader.Read(ctx, events.Position{}, func(c events.Commit) error {
 			select {
@@ -270,20 +300,20 @@ func testLiveTail(s *suite) {
 func testRewind(s *suite) {
 	fail := func(events.Commit) error { return errors.New("called") }
 	at := events.Position{Seq: 1, Number: 1, Epoch: 1}
-	s.wantError("an empty ledger", s.log.Read(s.ctx, at, fail), events.ErrRewind)
+	s.wantError("an empty ledger", s.reader.Read(s.ctx, at, fail), events.ErrRewind)
 	at = s.append(events.Position{}, 1, 1, 1)
 	at.Seq = 4
-	s.wantError("a shorter ledger", s.log.Read(s.ctx, at, fail), events.ErrRewind)
+	s.wantError("a shorter ledger", s.reader.Read(s.ctx, at, fail), events.ErrRewind)
 }
 
 // testAnotherChain: nobody reads on from an event that is not there.
 func testAnotherChain(s *suite) {
 	fail := func(events.Commit) error { return errors.New("called") }
 	end := s.append(events.Position{}, 1, 2, 1)
-	_, ends := s.read(s.log, events.Position{}, end.Seq)
+	_, ends := s.read(s.reader, events.Position{}, end.Seq)
 	for _, at := range ends {
 		at.Hash[3] ^= 1
-		s.wantError(fmt.Sprintf("another hash at %d", at.Seq), s.log.Read(s.ctx, at, fail), events.ErrChain)
+		s.wantError(fmt.Sprintf("another hash at %d", at.Seq), s.reader.Read(s.ctx, at, fail), events.ErrChain)
 	}
 }
 
@@ -291,7 +321,7 @@ func testAnotherChain(s *suite) {
 func testCallbackError(s *suite) {
 	s.append(events.Position{}, 1, 1, 1)
 	calls := 0
-	err := s.log.Read(s.ctx, events.Position{}, func(c events.Commit) error {
+	err := s.reader.Read(s.ctx, events.Position{}, func(c events.Commit) error {
 		if calls++; calls == 2 {
 			return fmt.Errorf("at %d: %w", c.Seq, errEnough)
 		}
@@ -303,8 +333,8 @@ func testCallbackError(s *suite) {
 	}
 }
 
-// testContext: whoever waits is freed by the end of the context.
-func testContext(s *suite) {
+// testContextOfWriters: whoever waits is freed by the end of the context.
+func testContextOfWriters(s *suite) {
 	ended, cancel := context.WithCancel(s.ctx)
 	cancel()
 	payload, c := s.compose(events.Position{}, 1)
@@ -312,7 +342,6 @@ func testContext(s *suite) {
 	_, err := s.log.StorePulse(ended, 0, []byte("pulse"))
 	s.wantError("store a pulse", err, events.ErrAmbiguous)
 	s.wantError("watch", s.log.WatchPulses(ended, func([]byte, uint64) {}), context.Canceled)
-	s.wantError("read", s.log.Read(ended, events.Position{}, func(events.Commit) error { return nil }), context.Canceled)
 
 	// The append may have been done: its successor tells where we are.
 	head, err := s.log.Head(s.ctx)
@@ -323,9 +352,17 @@ func testContext(s *suite) {
 	if head == 1 {
 		at = c.End
 	}
-	at = s.append(at, 1)
+	s.append(at, 1)
+}
+
+// testContext: whoever reads is freed by the end of the context.
+func testContext(s *suite) {
+	ended, cancel := context.WithCancel(s.ctx)
+	cancel()
+	s.wantError("read", s.reader.Read(ended, events.Position{}, func(events.Commit) error { return nil }), context.Canceled)
+	at := s.append(events.Position{}, 1, 1)
 	waiting, cancel := context.WithCancel(s.ctx)
-	err = s.log.Read(waiting, events.Position{}, func(c events.Commit) error {
+	err := s.reader.Read(waiting, events.Position{}, func(c events.Commit) error {
 		if c.Seq == at.Seq {
 			cancel()
 		}
@@ -337,10 +374,10 @@ func testContext(s *suite) {
 
 // testHead: the head is that of the last append, on every connection.
 func testHead(s *suite) {
-	other := s.connect()
+	other := s.readers()
 	at := events.Position{}
 	for want := range uint64(4) {
-		for _, log := range []Conn{s.log, other} {
+		for _, log := range []events.Reader{s.reader, other} {
 			if head, err := log.Head(s.ctx); err != nil || head != want {
 				s.Errorf("head %d, %v; want %d", head, err, want)
 			}
