@@ -80,6 +80,9 @@ func targetOf(t *aggregate.Token) command.Target {
 // seen by somebody, and the repeat is an ordinary creation. The very same
 // command heard twice changes nothing.
 func (r *rules) createToken(v *view, p *principal, c *command.CreateToken, now time.Time) (outcome, error) {
+	if c.Foreign {
+		return r.importToken(v, p, c, now)
+	}
 	at, err := r.owner(v, p, c.Target, now)
 	if err != nil {
 		return outcome{}, err

@@ -85,7 +85,7 @@ func (r *rules) holdsGroups(v *view, p *principal, groups []token.GroupRef, m to
 	first := max(slices.IndexFunc(groups, applies), 0)
 	for _, account := range accounts {
 		if p.user == nil {
-			if p.token == nil || p.token.Owner != account {
+			if p.home() != account {
 				return first, false
 			}
 			continue
@@ -105,6 +105,14 @@ func (r *rules) holdsGroups(v *view, p *principal, groups []token.GroupRef, m to
 		}
 	}
 	return first, true
+}
+
+// home is the account that the principal is, or by whose token it comes.
+func (p *principal) home() token.ID {
+	if p.token != nil {
+		return p.token.Owner
+	}
+	return p.account
 }
 
 // rolesHoldGroup says whether some roles together hold all that a group does.

@@ -31,9 +31,12 @@ type principal struct {
 	system bool
 	user   *aggregate.User  // the user, or the owner of a user's token; nil for an account's token
 	token  *aggregate.Token // nil when the credential is the user's API key
-	grant  token.Compiled   // of token
-	caller *command.Caller
-	actor  events.Actor
+	// account is set when an account is asked about as such: what may be
+	// granted to its tokens by nobody in particular.
+	account token.ID
+	grant   token.Compiled // of token
+	caller  *command.Caller
+	actor   events.Actor
 }
 
 // authenticate finds out who asks. What the head does not know, what has ended

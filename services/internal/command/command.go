@@ -72,6 +72,10 @@ type CreateToken struct {
 	Widens  bool   `json:"widens,omitzero"`
 	Request string `json:"request,omitzero"` // digest of actor, route, body and idempotency key
 	Repeat  bool   `json:"repeat,omitzero"`
+	// Foreign takes over a token of another system, with its secret: Secret is
+	// token.SumForeign, and ID follows from it, so that whoever imports it again
+	// finds what became of it. Only operators do that, for any owner.
+	Foreign bool `json:"foreign,omitzero"`
 	// DryRun asks only whether the command would be accepted. The result then
 	// names no token.
 	DryRun bool `json:"dry_run,omitzero"`

@@ -50,7 +50,7 @@ var target = Target{ID: idA, OwnerKind: events.OwnedByAccount, Owner: idB}
 
 // every is one full example of each command.
 var every = []Command{
-	CreateToken{Target: target, Name: "a", Grant: grant, Disabled: true, Secret: secret, Template: "t", Widens: true, DryRun: true, Request: "q", Repeat: true},
+	CreateToken{Target: target, Name: "a", Grant: grant, Disabled: true, Secret: secret, Template: "t", Widens: true, Foreign: true, DryRun: true, Request: "q", Repeat: true},
 	UpdateToken{Target: target, Name: "a", Grant: grant, Status: "disabled", Widens: new(bool)},
 	RollToken{Target: target, Secret: secret, Grace: time.Hour + time.Nanosecond, Force: true, Request: "q", Repeat: true},
 	DisableToken{Target: target, Reason: "r"},
