@@ -247,7 +247,7 @@ var contents = []Entry{
 	{Code: InvalidVerifyRequest, Number: 20005, Status: 400, Text: "Invalid verification request",
 		When: "The secret, permission, resource chain or address of a verification has no valid form."},
 	{Code: BatchTooLarge, Number: 20006, Status: 400, Text: "Too many requests in one batch",
-		When: "A batch holds more verifications than the limit."},
+		When: "A batch holds more verifications, or an import more tokens, than the limit."},
 	{Code: InvalidCatalogue, Number: 20030, Status: 400, Text: "Invalid catalogue",
 		When: "A catalogue with a mistake, which the detail tells; nothing is published."},
 }

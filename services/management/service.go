@@ -136,6 +136,8 @@ func (s *Service) Routes(rt *web.Router) {
 
 	s.directoryRoutes(rt)
 	rt.Handle(http.MethodGet, prefill.Path, s.readLink)
+	rt.Handle(http.MethodPost, importPath, s.importTokens)
+	rt.Exempt(importPath)
 	rt.Handle(http.MethodGet, base+"/catalogue", s.getCatalogue)
 	rt.Handle(http.MethodPut, base+"/catalogue", s.putCatalogue)
 

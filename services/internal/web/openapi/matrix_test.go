@@ -96,6 +96,8 @@ func (l *lab) wish(r web.Route, p person, n int) string {
 	switch {
 	case r.Method == "GET" || r.Method == "DELETE":
 		return ""
+	case r.Pattern == importPath:
+		return imports(foreign(p.email, fmt.Sprint("of elsewhere ", n), grant("n", dnsWrite, typeZone+"."+l.zoneOf(p))))
 	case last == "zones":
 		return `{"name":"n","account":{"id":"` + p.account.String() + `"}}`
 	case last == "resources":
