@@ -32,6 +32,13 @@ func Sum[T string | []byte](secret T) Digest {
 	return sha256.Sum256(room[:n])
 }
 
+// ForeignMin and ForeignMax bound a secret of another system, in bytes: a
+// shorter one can be guessed, and a longer one is not looked up.
+const (
+	ForeignMin = 8
+	ForeignMax = 256
+)
+
 // SumForeign returns the digest of a secret that another system made, from the
 // plain SHA-256 of it, which that system may have kept. It is a digest over the
 // digest: what the ledger holds is of no use against the other system, and a

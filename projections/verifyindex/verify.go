@@ -64,15 +64,12 @@ func (x *Index) VerifyWithin(ceiling time.Duration, secret string, req *token.Re
 }
 
 // longestSecret is longer than any secret: more is not worth a digest.
-const longestSecret = 256
-
-// shortestForeign is the shortest secret of another system that is looked up.
-const shortestForeign = 8
+const longestSecret = token.ForeignMax
 
 // takes reports whether a secret that is not of our form may be one that was
 // taken over from another system.
 func (v *view) takes(secret string) bool {
-	return v.foreign && len(secret) >= shortestForeign && len(secret) <= longestSecret
+	return v.foreign && len(secret) >= token.ForeignMin && len(secret) <= token.ForeignMax
 }
 
 func foreignDigest(secret string) token.Digest {

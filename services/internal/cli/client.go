@@ -168,6 +168,9 @@ func remoteError(resp *http.Response, errs []apiError) error {
 	return Fail(ExitRemote, err)
 }
 
+// isID says whether s has the form of an id.
+func isID(s string) bool { return len(s) == 32 && strings.Trim(s, "0123456789abcdef") == "" }
+
 // table prints rows under a header, or nothing but the header's absence when
 // there are none.
 func (a *App) table(header []string, rows [][]string) error {

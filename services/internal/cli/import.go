@@ -183,7 +183,7 @@ Nothing is removed. What is as the file says is left alone, so an import that wa
 	}
 	dir.Flags().BoolVar(&dry, "dry-run", false, "only say what would change")
 	dir.Flags().IntVar(&workers, "concurrency", 16, "how many requests are under way at a time")
-	cmd.AddCommand(dir)
+	cmd.AddCommand(dir, a.importTokensCommand())
 	return cmd
 }
 
@@ -396,7 +396,7 @@ func once[T any](im *importer, m map[string]*lookup[T], key string, ask func() (
 
 // accountID returns the id of an account that an entry names by id or name.
 func (im *importer) accountID(ctx context.Context, account string) (string, error) {
-	if len(account) == 32 && strings.Trim(account, "0123456789abcdef") == "" {
+	if isID(account) {
 		return account, nil
 	}
 	id, err := once(im, im.accounts, account, func() (string, error) { return im.accountNamed(ctx, account) })
@@ -531,16 +531,26 @@ func newProgressLine(w io.Writer, total int) *progressLine {
 	return p
 }
 
+// step says that one thing more is done.
 func (p *progressLine) step() {
 	p.mu.Lock()
+	p.done++
+	done := p.done
+	p.mu.Unlock()
+	p.at(done, fmt.Sprintf("%d of %d", done, p.total))
+}
+
+// at shows that so much of the total is done, in words beside the bar.
+func (p *progressLine) at(done int, words string) {
+	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.done++; p.w == nil || time.Since(p.shown) < 100*time.Millisecond {
+	if p.w == nil || time.Since(p.shown) < 100*time.Millisecond {
 		return
 	}
 	p.shown = time.Now()
 	const width = 30
-	full := width * p.done / max(p.total, 1)
-	fmt.Fprintf(p.w, "\r\x1b[K[%s%s] %d of %d", strings.Repeat("#", full), strings.Repeat(".", width-full), p.done, p.total)
+	full := min(width*done/max(p.total, 1), width)
+	fmt.Fprintf(p.w, "\r\x1b[K[%s%s] %s", strings.Repeat("#", full), strings.Repeat(".", width-full), words)
 }
 
 func (p *progressLine) end() {

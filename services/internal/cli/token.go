@@ -200,7 +200,7 @@ func (a *App) policies(ctx context.Context, c *client, f *tokenFlags) (any, erro
 // groupID finds a permission group by its id or name. Where two groups have
 // the same name it takes the one whose scope fits a resource.
 func (c *client) groupID(ctx context.Context, f *tokenFlags, nameOrID string, resources map[string]any) (string, error) {
-	if len(nameOrID) == 32 && strings.Trim(nameOrID, "0123456789abcdef") == "" {
+	if isID(nameOrID) {
 		return nameOrID, nil
 	}
 	var groups []groupView
