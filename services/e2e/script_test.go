@@ -37,6 +37,7 @@ import (
 //	await NAME REGEXP      until its output matches
 //	unfollow NAME CODE     interrupt it, and show its output
 //	natsread               print the ledger as a plain NATS client reads it
+//	fill FILE...           put the values of variables into files, for $NAME
 //	mode PERM FILE...      the files have these permissions
 //	secret TEXT...         remember secrets
 //	nosecrets              none of them stands in a file or log of the server
@@ -51,7 +52,7 @@ func TestScripts(t *testing.T) {
 			"serve": cmdServe, "stopserve": cmdStopServe, "killserve": cmdKillServe,
 			"exits": cmdExits, "http": cmdHTTP, "json": cmdJSON, "grab": cmdGrab, "keep": cmdKeep,
 			"follow": cmdFollow, "await": cmdAwait, "unfollow": cmdUnfollow,
-			"natsread": cmdNATSRead, "mode": cmdMode, "secret": cmdSecret, "nosecrets": cmdNoSecrets,
+			"natsread": cmdNATSRead, "fill": cmdFill, "mode": cmdMode, "secret": cmdSecret, "nosecrets": cmdNoSecrets,
 		},
 	})
 }
@@ -191,6 +192,15 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	fmt.Fprintf(ts.Stdout(), "%s\n", got.body)
 	if fmt.Sprint(got.status) != args[0] {
 		ts.Fatalf("%s %s: HTTP %d, want %s: %s", a.method, a.path, got.status, args[0], got.body)
+	}
+}
+
+func cmdFill(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: fill FILE...")
+	}
+	for _, file := range args {
+		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(os.Expand(ts.ReadFile(file), ts.Getenv)), 0o600))
 	}
 }
 

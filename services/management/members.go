@@ -13,6 +13,7 @@ import (
 	"watchword.dev/events/catalogue"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
+	"watchword.dev/projections/directory"
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/web"
 )
@@ -119,7 +120,8 @@ func (s *Service) memberAnswer(ctx context.Context, m *aggregate.Member, known m
 	return a, nil
 }
 
-// listMembers answers with one page of an account's members.
+// listMembers answers with one page of an account's members, or with the one
+// who has an address.
 func (s *Service) listMembers(x *web.Exchange) error {
 	id, err := x.ID("account_id")
 	if err != nil {
@@ -136,7 +138,12 @@ func (s *Service) listMembers(x *web.Exchange) error {
 	if _, err := s.within(c, id, readAccount); err != nil {
 		return err
 	}
-	found, err := s.Directory.MembersPage(id, ask)
+	var found directory.Page[aggregate.Member]
+	if email := x.Request().URL.Query().Get("email"); email != "" {
+		found, err = s.memberByEmail(id, email, ask)
+	} else {
+		found, err = s.Directory.MembersPage(id, ask)
+	}
 	if err != nil {
 		return err
 	}
@@ -149,6 +156,20 @@ func (s *Service) listMembers(x *web.Exchange) error {
 		all = append(all, a)
 	}
 	return x.List(all, pageInfo(ask.Page, ask.PerPage, len(all), int(found.Total)))
+}
+
+// memberByEmail is a page of the one member who has an address, if there is
+// one.
+func (s *Service) memberByEmail(account token.ID, email string, ask directory.Listing) (found directory.Page[aggregate.Member], _ error) {
+	u, ok, err := s.Directory.UserByEmail(s.Sealer.EmailIndex(email))
+	if err != nil || !ok {
+		return found, err
+	}
+	m, ok, err := s.Directory.MemberOf(account, u.ID)
+	if err == nil && ok {
+		found.Items, found.Total = slicePage([]aggregate.Member{m}, ask.Page, ask.PerPage), 1
+	}
+	return found, err
 }
 
 // memberOf returns the membership that the path names.

@@ -156,6 +156,43 @@ func (n noun) path(f *directoryFlags, id string) string {
 	return n.at(f) + "/" + url.PathEscape(id)
 }
 
+// find returns the path of a thing by what a person calls it: its id, or the
+// address of a user or a member.
+func (c *client) find(ctx context.Context, n noun, f *directoryFlags, name string) (string, error) {
+	if !strings.Contains(name, "@") || n.name != "user" && n.name != "member" {
+		return n.path(f, name), nil
+	}
+	var found []row
+	if err := c.call(ctx, http.MethodGet, n.at(f)+"?email="+url.QueryEscape(name), nil, &found); err != nil {
+		return "", err
+	}
+	if len(found) == 0 {
+		return "", Fail(ExitRemote, fmt.Errorf("no %s has the address %s", n.name, terminalSafe(name)))
+	}
+	return n.path(f, found[0].text("id")), nil
+}
+
+// callOne is Call about the thing that a person calls by name.
+func (a *App) callOne(ctx context.Context, method string, n noun, f *directoryFlags, name, below string, in, out any) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	path, err := c.find(ctx, n, f, name)
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, method, path+below, in, out)
+}
+
+// called returns how a person may name one of them.
+func (n noun) called() string {
+	if n.name == "user" || n.name == "member" {
+		return "ID|EMAIL"
+	}
+	return "ID"
+}
+
 func (a *App) nounCreate(n noun, f *directoryFlags, what string) *cobra.Command {
 	return &cobra.Command{Use: "create " + what, Aliases: []string{"add"}, Short: "Make a new " + n.name, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -224,10 +261,10 @@ func (c *client) list(ctx context.Context, path string, q url.Values) ([]row, er
 }
 
 func (a *App) nounUpdate(n noun, f *directoryFlags) *cobra.Command {
-	return &cobra.Command{Use: "update ID", Short: "Change what the flags name", Args: cobra.ExactArgs(1),
+	return &cobra.Command{Use: "update " + n.called(), Short: "Change what the flags name", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var out row
-			if err := a.Call(cmd.Context(), n.put, n.path(f, args[0]), n.body(f), &out); err != nil {
+			if err := a.callOne(cmd.Context(), n.put, n, f, args[0], "", n.body(f), &out); err != nil {
 				return err
 			}
 			return a.printRows(n, out, []row{out})
@@ -237,14 +274,14 @@ func (a *App) nounUpdate(n noun, f *directoryFlags) *cobra.Command {
 // nounOne shows or removes one.
 func (a *App) nounOne(n noun, f *directoryFlags, verb, method string) *cobra.Command {
 	short := map[string]string{"show": "Show one", "remove": "End one for good, with all that hangs on it"}[verb]
-	return &cobra.Command{Use: verb + " ID", Short: short, Args: cobra.ExactArgs(1),
+	return &cobra.Command{Use: verb + " " + n.called(), Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var in any
 			if f.reason != "" {
 				in = row{"reason": f.reason}
 			}
 			var out row
-			if err := a.Call(cmd.Context(), method, n.path(f, args[0]), in, &out); err != nil {
+			if err := a.callOne(cmd.Context(), method, n, f, args[0], "", in, &out); err != nil {
 				return err
 			}
 			if verb == "show" {
@@ -260,14 +297,14 @@ func (a *App) nounOne(n noun, f *directoryFlags, verb, method string) *cobra.Com
 
 // userKeyCommand gives a user a Global API Key.
 func (a *App) userKeyCommand(f *directoryFlags) *cobra.Command {
-	cmd := &cobra.Command{Use: "key ID", Short: "Give a user a Global API Key, or another one; it is shown this once", Args: cobra.ExactArgs(1),
+	cmd := &cobra.Command{Use: "key ID|EMAIL", Short: "Give a user a Global API Key, or another one; it is shown this once", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := openSecretFile(f.secretFile)
 			if err != nil {
 				return err
 			}
 			var out row
-			if err := a.Call(cmd.Context(), http.MethodPost, users.path(f, args[0])+"/api_key", nil, &out); err != nil {
+			if err := a.callOne(cmd.Context(), http.MethodPost, users, f, args[0], "/api_key", nil, &out); err != nil {
 				file.discard()
 				return err
 			}

@@ -450,6 +450,15 @@ func (im *tokenImport) try(ctx context.Context, rows []batchRow) ([]batchRow, er
 	return left, nil
 }
 
+// tokenReport is the summary for programs.
+type tokenReport struct {
+	DryRun   bool           `json:"dry_run"`
+	Complete bool           `json:"complete"` // all of the file was read and answered
+	Counts   tokenTally     `json:"counts"`
+	Failures []tokenFailure `json:"failures"`
+	LeftOut  int            `json:"failures_left_out"`
+}
+
 // tokenSummary says what became of the rows; whole that all of them were read
 // and answered.
 func (a *App) tokenSummary(im *tokenImport, whole bool) error {
@@ -461,12 +470,10 @@ func (a *App) tokenSummary(im *tokenImport, whole bool) error {
 		if im.failures == nil {
 			im.failures = []tokenFailure{}
 		}
-		if err := a.printJSON(map[string]any{
-			"dry_run": im.flags.dry, "complete": whole, "counts": im.counts, "failures": im.failures, "failures_left_out": failed - len(im.failures),
-		}); err != nil {
+		if err := a.printJSON(tokenReport{im.flags.dry, whole, im.counts, im.failures, failed - len(im.failures)}); err != nil {
 			return err
 		}
-	} else {
+	} else if whole || im.counts.all() > 0 {
 		if im.flags.dry {
 			fmt.Fprintln(a.Out, "Nothing was changed; this is what would be:")
 		}

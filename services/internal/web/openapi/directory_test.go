@@ -62,6 +62,12 @@ func (l *lab) tryDirectory(try func(method, path, pattern string, as http.Header
 
 	member := one(try("POST", at+"/members", of+"/members", as, `{"email":"newer@example.com","roles":["Super Administrator"]}`)).ID
 	try("GET", at+"/members?per_page=50", of+"/members", as, nil)
+	var some []thing
+	for email, n := range map[string]int{"newer@example.com": 1, l.rival.email: 0, "nobody@example.com": 0} {
+		if try("GET", at+"/members?email="+email, of+"/members", as, nil).into(l.t, &some); len(some) != n {
+			l.t.Errorf("members with the address %s: %+v", email, some)
+		}
+	}
 	try("GET", at+"/members/"+member, of+"/members/{member_id}", as, nil)
 	try("PUT", at+"/members/"+member, of+"/members/{member_id}", as, `{"roles":[{"id":"`+roleReadOnly+`"}]}`)
 	try("DELETE", at+"/members/"+member, of+"/members/{member_id}", as, nil)
