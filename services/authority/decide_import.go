@@ -43,6 +43,9 @@ func (r *rules) importToken(v *view, p *principal, c *command.CreateToken, now t
 	if err != nil {
 		return outcome{}, err
 	}
+	if err := r.room(v, c.Target); err != nil {
+		return outcome{}, err
+	}
 	if err := checkSecret(v, c.Secret); err != nil || c.DryRun {
 		return outcome{}, err
 	}

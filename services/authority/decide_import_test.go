@@ -142,6 +142,15 @@ var imports = []struct {
 		c.ID, c.Name = made.ID, made.Name
 		return s.do(s.me(), c)
 	}, "conflict"},
+	{"above the account's quota", func(s *story) string {
+		s.must(s.me(), register("z1", s.ForeignAccount))
+		s.must(s.me(), command.ChangePolicy{Account: s.ForeignAccount, Policy: aggregate.Policy{TokensMax: 1}})
+		c := s.foreign(events.OwnedByAccount, s.ForeignAccount, authoritytest.Grant(zone, dnsWrite))
+		s.must(s.me(), c)
+		dry := s.foreign(events.OwnedByAccount, s.ForeignAccount, c.Grant)
+		dry.DryRun = true
+		return s.do(s.me(), c) + ", " + s.do(s.me(), dry) + ", " + s.do(s.me(), s.foreign(events.OwnedByAccount, s.ForeignAccount, c.Grant))
+	}, "unchanged, quota_reached, quota_reached"},
 	{"a dry run", func(s *story) string {
 		c := s.foreign(events.OwnedByUser, s.Operator, authoritytest.Grant(zone, dnsWrite))
 		c.DryRun = true
