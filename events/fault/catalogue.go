@@ -37,6 +37,7 @@ const (
 	AccountNotFound  Code = "account_not_found"
 	UserNotFound     Code = "user_not_found"
 	EnforcerNotFound Code = "enforcer_not_found"
+	ConsumerNotFound Code = "consumer_not_found"
 	MemberNotFound   Code = "member_not_found"
 	ResourceNotFound Code = "resource_not_found"
 	ObjectNotFound   Code = "object_not_found"
@@ -177,6 +178,8 @@ var routes = []Entry{
 		When: "No user of that id, or one whom the caller may not see."},
 	{Code: EnforcerNotFound, Number: 1003, Status: 404, Text: "enforcer not found",
 		When: "No enforcer of that id."},
+	{Code: ConsumerNotFound, Number: 1003, Status: 404, Text: "consumer not found",
+		When: "No event consumer of that id."},
 	{Code: MemberNotFound, Number: 1003, Status: 404, Text: "member not found",
 		When: "No membership of that id in the account."},
 	{Code: ResourceNotFound, Number: 1003, Status: 404, Text: "resource not found",

@@ -71,6 +71,8 @@ func (c *change) reflect(r *events.Record) error {
 		return c.catalogue(r)
 	case *events.EnforcerEnrolled, *events.EnforcerRetired:
 		return c.enforcer(r)
+	case *events.ConsumerEnrolled, *events.ConsumerRetired:
+		return c.consumer(r)
 	case *events.LogOpened:
 		return c.setJSON([]byte{tableOpened}, d)
 	case *events.EpochOpened, *events.PenOpened, *events.FormatRaised:
@@ -509,7 +511,44 @@ func (c *change) enforcer(r *events.Record) error {
 	if err := c.setJSON(key, &n); err != nil {
 		return err
 	}
+	if before.Seq == 0 {
+		if err := c.nkey(n.Nkey, token.KindEnforcer, r); err != nil {
+			return err
+		}
+	}
 	return c.secrets(enforcerSecrets(&before), enforcerSecrets(&n))
+}
+
+// consumer moves one consumer over r.
+func (c *change) consumer(r *events.Record) error {
+	key := idKey(tableConsumer, r.SubjectID())
+	n, _, err := get(c.b, key, decode[aggregate.Consumer])
+	if err != nil {
+		return err
+	}
+	before := n.Seq
+	if err := n.Apply(r); err != nil {
+		return err
+	}
+	if before == 0 {
+		if err := c.nkey(n.Nkey, token.KindConsumer, r); err != nil {
+			return err
+		}
+	}
+	return c.setJSON(key, &n)
+}
+
+// nkey makes a public nkey lead to whom r enrolls; empty is none. It is
+// nobody else's for good, so that what was signed stays with who signed it.
+func (c *change) nkey(public string, kind token.Kind, r *events.Record) error {
+	if public == "" {
+		return nil
+	}
+	key := textKey(tableNkey, public)
+	if _, double, err := get(c.b, key, decodeCredential); err != nil || double {
+		return orImpossible(err, "event %d enrolls an nkey a second time", r.Number)
+	}
+	return c.b.Set(key, encodeCredential(aggregate.Credential{Kind: kind, ID: r.SubjectID()}), nil)
 }
 
 // endOwner ends all tokens of an owner that r has removed.

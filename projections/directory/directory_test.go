@@ -71,6 +71,9 @@ type asker interface {
 	Memberships(token.ID) ([]aggregate.Member, error)
 	Enforcer(token.ID) (aggregate.Enforcer, bool, error)
 	Enforcers() ([]aggregate.Enforcer, error)
+	Consumer(token.ID) (aggregate.Consumer, bool, error)
+	Consumers() ([]aggregate.Consumer, error)
+	ByNkey(string) (aggregate.Credential, bool, error)
 	Resource(string) (aggregate.Resource, bool, error)
 	Catalogue() (aggregate.Catalogue, bool, error)
 	Credential(token.Digest) (aggregate.Credential, bool, error)
@@ -193,10 +196,37 @@ func (m *model) checkPeople(t testing.TB, d asker) {
 		got, ok, err := d.Enforcer(id)
 		expect(t, "enforcer", got, ok, err, *want, true)
 		all = append(all, *want)
+		checkNkey(t, d, want.Nkey, aggregate.Credential{Kind: token.KindEnforcer, ID: id})
 	}
 	slices.SortFunc(all, func(a, b aggregate.Enforcer) int { return a.ID.Compare(b.ID) })
 	got, err := d.Enforcers()
 	expect(t, "enforcers", got, true, err, all, true)
+	m.checkConsumers(t, d)
+}
+
+func (m *model) checkConsumers(t testing.TB, d asker) {
+	t.Helper()
+	var all []aggregate.Consumer
+	for id, want := range m.consumers {
+		got, ok, err := d.Consumer(id)
+		expect(t, "consumer", got, ok, err, *want, true)
+		all = append(all, *want)
+		checkNkey(t, d, want.Nkey, aggregate.Credential{Kind: token.KindConsumer, ID: id})
+	}
+	slices.SortFunc(all, func(a, b aggregate.Consumer) int { return a.ID.Compare(b.ID) })
+	got, err := d.Consumers()
+	expect(t, "consumers", got, true, err, all, true)
+}
+
+// checkNkey checks that an nkey leads to its holder, retired or not, and that
+// none leads nowhere.
+func checkNkey(t testing.TB, d asker, public string, want aggregate.Credential) {
+	t.Helper()
+	if public == "" {
+		want = aggregate.Credential{}
+	}
+	got, ok, err := d.ByNkey(public)
+	expect(t, "nkey", got, ok, err, want, public != "")
 }
 
 // memberships returns those that have not ended and for which by says so, in
@@ -469,6 +499,9 @@ func TestStops(t *testing.T) {
 	apply(t, d, s.commit("member", s.id(), &events.MemberAdded{Account: a, User: u}))
 	apply(t, d, s.commit("user", gone, &events.UserRegistered{EmailIndex: "other"}))
 	apply(t, d, s.commit("user", gone, &events.UserRemoved{}))
+	scrapped := s.id()
+	apply(t, d, s.commit("consumer", scrapped, &events.ConsumerEnrolled{Nkey: "UCONSUMER"}))
+	apply(t, d, s.commit("consumer", scrapped, &events.ConsumerRetired{}))
 
 	tests := []struct {
 		name string
@@ -481,6 +514,9 @@ func TestStops(t *testing.T) {
 		{"secret of another", &events.TokenCreated{OwnerKind: events.OwnedByUser, Owner: u, Secret: token.Digest{1}}, s.id(), aggregate.ErrImpossible},
 		{"key with the secret of a token", &events.APIKeyIssued{Secret: token.Digest{1}}, u, aggregate.ErrImpossible},
 		{"enforcer with the secret of a token", &events.EnforcerEnrolled{Secret: token.Digest{1}}, s.id(), aggregate.ErrImpossible},
+		{"enforcer with the nkey of a consumer", &events.EnforcerEnrolled{Secret: token.Digest{4}, Nkey: "UCONSUMER"}, s.id(), aggregate.ErrImpossible},
+		{"consumer with the nkey of a retired one", &events.ConsumerEnrolled{Nkey: "UCONSUMER"}, s.id(), aggregate.ErrImpossible},
+		{"unknown consumer", &events.ConsumerRetired{}, s.id(), aggregate.ErrImpossible},
 		{"no kind of owner", &events.TokenCreated{OwnerKind: "team", Owner: u, Secret: token.Digest{2}}, s.id(), aggregate.ErrImpossible},
 		{"removed owner", &events.TokenCreated{OwnerKind: events.OwnedByUser, Owner: gone, Secret: token.Digest{2}}, s.id(), aggregate.ErrImpossible},
 		{"unknown token", &events.TokenRevoked{}, s.id(), aggregate.ErrImpossible},

@@ -22,6 +22,7 @@ type model struct {
 	accounts  map[token.ID]*aggregate.Account
 	members   map[token.ID]*aggregate.Member
 	enforcers map[token.ID]*aggregate.Enforcer
+	consumers map[token.ID]*aggregate.Consumer
 	resources map[token.ID]*aggregate.Resource
 	published aggregate.Catalogue
 	requests  map[string]aggregate.Request // the newest of each
@@ -33,7 +34,7 @@ func newModel() *model {
 	return &model{
 		tokens: map[token.ID]*aggregate.Token{}, users: map[token.ID]*aggregate.User{},
 		accounts: map[token.ID]*aggregate.Account{}, members: map[token.ID]*aggregate.Member{},
-		enforcers: map[token.ID]*aggregate.Enforcer{}, resources: map[token.ID]*aggregate.Resource{}, requests: map[string]aggregate.Request{},
+		enforcers: map[token.ID]*aggregate.Enforcer{}, consumers: map[token.ID]*aggregate.Consumer{}, resources: map[token.ID]*aggregate.Resource{}, requests: map[string]aggregate.Request{},
 		counted: map[Owner]uint64{},
 	}
 }
@@ -63,6 +64,8 @@ func (m *model) apply(t testing.TB, c events.Commit) {
 			err = entry(m.members, id).Apply(r)
 		case *events.EnforcerEnrolled, *events.EnforcerRetired:
 			err = entry(m.enforcers, id).Apply(r)
+		case *events.ConsumerEnrolled, *events.ConsumerRetired:
+			err = entry(m.consumers, id).Apply(r)
 		case *events.ResourceRegistered, *events.ResourceUpdated, *events.ResourceMoved, *events.ResourceRemoved:
 			err = entry(m.resources, id).Apply(r)
 		case *events.CataloguePublished:

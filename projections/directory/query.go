@@ -218,6 +218,25 @@ func (q *queries) Enforcers() ([]aggregate.Enforcer, error) {
 	})
 }
 
+// Consumer returns the consumer with this id, also when it was retired.
+func (q *queries) Consumer(id token.ID) (aggregate.Consumer, bool, error) {
+	return one(q, idKey(tableConsumer, id), decode[aggregate.Consumer])
+}
+
+// Consumers returns all consumers, retired ones too, in the order of their
+// making.
+func (q *queries) Consumers() ([]aggregate.Consumer, error) {
+	return more(q, func(r pebble.Reader) ([]aggregate.Consumer, error) {
+		return values(r, []byte{tableConsumer}, decode[aggregate.Consumer])
+	})
+}
+
+// ByNkey returns which enforcer or consumer was enrolled with this public nkey,
+// also when it was retired.
+func (q *queries) ByNkey(public string) (aggregate.Credential, bool, error) {
+	return one(q, textKey(tableNkey, public), decodeCredential)
+}
+
 // Credential returns what has the secret with this digest: a token that has not
 // ended, a user or an enforcer. Whether a token is disabled or expired, and
 // whether a replaced secret's grace is over, the caller sees from the token and

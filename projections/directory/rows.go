@@ -35,6 +35,8 @@ const (
 	tableKey       = 'k' // key of a resource → registration id; those that are not removed
 	tableCatalogue = 'g' // version → aggregate.Catalogue
 	tableEnforcer  = 'e' // enforcer id → aggregate.Enforcer, retired ones too
+	tableConsumer  = 'v' // consumer id → aggregate.Consumer, retired ones too
+	tableNkey      = 'z' // public nkey → aggregate.Credential of the enforcer or consumer, retired ones too
 	tableDigest    = 'x' // digest → aggregate.Credential; one for each secret that something alive holds
 	tableRequest   = 'r' // stretch of time, request digest → aggregate.Request
 	tableOpened    = 'l' // → events.LogOpened

@@ -3,6 +3,7 @@ package projectiontest
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	json "github.com/go-json-experiment/json"
@@ -51,6 +52,8 @@ var plots = []plot{
 	{2, true, (*Story).policyChanged},
 	{3, true, (*Story).enforcerEnrolled},
 	{1, true, (*Story).enforcerRetired},
+	{2, true, always((*Story).consumerEnrolled)},
+	{1, true, (*Story).consumerRetired},
 	{1, false, always((*Story).penOpened)},
 	{1, false, always((*Story).epochOpened)},
 	{1, false, always((*Story).formatRaised)},
@@ -401,10 +404,17 @@ func (s *Story) document() catalogue.Document {
 func (s *Story) enforcerEnrolled() (events.Draft, bool) {
 	id, text := s.id(), NewSecret(s.rng, token.KindEnforcer)
 	s.Keys = append(s.Keys, Secret{Text: text, Token: id})
-	return s.draft("enforcer", id, &events.EnforcerEnrolled{
+	e := &events.EnforcerEnrolled{
 		Name: fmt.Sprintf("edge-%d", len(s.enforcers)), Region: "north", Secret: token.Sum(text), CeilingSeconds: int32(s.rng.IntN(60)),
-	}), true
+	}
+	if s.rng.IntN(2) == 0 {
+		e.Nkey = nkey(id)
+	}
+	return s.draft("enforcer", id, e), true
 }
+
+// nkey returns a text in place of the public nkey of an enforcer or a consumer.
+func nkey(id token.ID) string { return "U" + strings.ToUpper(id.String()) }
 
 func (s *Story) enforcerRetired() (events.Draft, bool) {
 	id, ok := s.pick(s.enforcers, func(id token.ID) bool { return s.Enforcers[id].Status == aggregate.Active })
@@ -412,6 +422,19 @@ func (s *Story) enforcerRetired() (events.Draft, bool) {
 		return events.Draft{}, false
 	}
 	return s.draft("enforcer", id, &events.EnforcerRetired{Reason: "scrapped"}), true
+}
+
+func (s *Story) consumerEnrolled() events.Draft {
+	id := s.id()
+	return s.draft("consumer", id, &events.ConsumerEnrolled{Name: fmt.Sprintf("siem-%d", len(s.consumers)), Region: "south", Nkey: nkey(id)})
+}
+
+func (s *Story) consumerRetired() (events.Draft, bool) {
+	id, ok := s.pick(s.consumers, func(id token.ID) bool { return s.Consumers[id].Status == aggregate.Active })
+	if !ok {
+		return events.Draft{}, false
+	}
+	return s.draft("consumer", id, &events.ConsumerRetired{Reason: "replaced"}), true
 }
 
 func (s *Story) penOpened() events.Draft {

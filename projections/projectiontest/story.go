@@ -49,6 +49,7 @@ type Story struct {
 	Accounts  map[token.ID]*aggregate.Account
 	Members   map[token.ID]*aggregate.Member
 	Enforcers map[token.ID]*aggregate.Enforcer
+	Consumers map[token.ID]*aggregate.Consumer
 	Resources map[token.ID]*aggregate.Resource
 	Secrets   []Secret // of tokens, in the order of their making
 	Keys      []Secret // of enforcers
@@ -58,7 +59,7 @@ type Story struct {
 	rng *rand.Rand
 	// order holds the ids of each map in the order of their making: a map's
 	// own order differs between runs.
-	tokens, users, accounts, members, enforcers, resources []token.ID
+	tokens, users, accounts, members, enforcers, consumers, resources []token.ID
 
 	busy    map[token.ID]bool // named by the commit under way
 	claimed map[string]bool   // resources that the commit under way registers
@@ -76,7 +77,7 @@ func NewStory(rng *rand.Rand) *Story {
 		Now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), rng: rng, Catalogue: catalogue.Cloudflare(),
 		Tokens: map[token.ID]*aggregate.Token{}, Users: map[token.ID]*aggregate.User{},
 		Accounts: map[token.ID]*aggregate.Account{}, Members: map[token.ID]*aggregate.Member{},
-		Enforcers: map[token.ID]*aggregate.Enforcer{}, Resources: map[token.ID]*aggregate.Resource{},
+		Enforcers: map[token.ID]*aggregate.Enforcer{}, Consumers: map[token.ID]*aggregate.Consumer{}, Resources: map[token.ID]*aggregate.Resource{},
 		busy: map[token.ID]bool{}, claimed: map[string]bool{},
 	}
 	s.Append(s.draft("log", s.id(), &events.LogOpened{Installation: s.id(), Brand: Brand, PulseKey: make([]byte, 32)}))
@@ -184,6 +185,8 @@ func (s *Story) evolve(r *events.Record) error {
 		return evolve(s.Members, &s.members, id, r)
 	case "enforcer":
 		return evolve(s.Enforcers, &s.enforcers, id, r)
+	case "consumer":
+		return evolve(s.Consumers, &s.consumers, id, r)
 	case "catalogue":
 		return s.published(r)
 	case "resource":

@@ -368,6 +368,9 @@ func (p *Pen) result(v *view, out outcome, seq, number uint64) command.Result {
 	if !out.enforcer.IsZero() {
 		res.Enforcer = shown(&res, v.enforcer, out.enforcer, func(n *aggregate.Enforcer) uint64 { return n.Seq })
 	}
+	if !out.consumer.IsZero() {
+		res.Consumer = shown(&res, v.consumer, out.consumer, func(n *aggregate.Consumer) uint64 { return n.Seq })
+	}
 	if !out.user.IsZero() {
 		res.User = shown(&res, v.user, out.user, func(u *aggregate.User) uint64 { return u.Seq })
 	}

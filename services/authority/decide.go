@@ -51,8 +51,8 @@ type outcome struct {
 	redelivered bool
 
 	// Whose state the result shows.
-	token, enforcer, user, account, member token.ID
-	resource                               string // its key
+	token, enforcer, consumer, user, account, member token.ID
+	resource                                         string // its key
 }
 
 // decide answers a command at the head with the one event that it causes, or
@@ -104,6 +104,10 @@ func (r *rules) decideAs(v *view, by *command.Caller, cmd command.Command, now t
 		return r.enrollEnforcer(v, p, &c, now)
 	case command.RetireEnforcer:
 		return r.retireEnforcer(v, p, &c, now)
+	case command.EnrollConsumer:
+		return r.enrollConsumer(v, p, &c, now)
+	case command.RetireConsumer:
+		return r.retireConsumer(v, p, &c, now)
 	case command.PublishCatalogue:
 		return r.publishCatalogue(v, p, &c, now)
 	}
@@ -233,43 +237,4 @@ func (p *principal) operates() bool {
 	}
 	p.actor.Kind = events.ActorOperator
 	return true
-}
-
-func (r *rules) enrollEnforcer(v *view, p *principal, c *command.EnrollEnforcer, now time.Time) (outcome, error) {
-	if !p.operates() {
-		return outcome{}, fault.NotPermitted
-	}
-	if err := checkName(c.Name); err != nil {
-		return outcome{}, err
-	}
-	if c.ID.IsZero() || len(c.Region) > textMax || !cleanText(c.Region) || c.CeilingSeconds < 0 {
-		return outcome{}, fault.InvalidField
-	}
-	if n, ok := v.enforcer(c.ID); ok {
-		if n.Status == aggregate.Active && n.Secret == c.Secret && n.Name == c.Name {
-			return outcome{enforcer: c.ID}, nil
-		}
-		return outcome{}, fault.Conflict
-	}
-	if err := checkSecret(v, c.Secret); err != nil {
-		return outcome{}, err
-	}
-	return outcome{enforcer: c.ID, draft: r.draft(p, "enforcer", c.ID, token.ID{}, now, &events.EnforcerEnrolled{
-		Name: c.Name, Region: c.Region, Secret: c.Secret, CeilingSeconds: c.CeilingSeconds, Origin: p.caller.Origin,
-	})}, nil
-}
-
-func (r *rules) retireEnforcer(v *view, p *principal, c *command.RetireEnforcer, now time.Time) (outcome, error) {
-	if !p.operates() {
-		return outcome{}, fault.NotPermitted
-	}
-	if err := checkReason(c.Reason); err != nil {
-		return outcome{}, err
-	}
-	if n, ok := v.enforcer(c.ID); !ok || n.Status != aggregate.Active {
-		return outcome{}, fault.EnforcerNotFound
-	}
-	return outcome{enforcer: c.ID, draft: r.draft(p, "enforcer", c.ID, token.ID{}, now, &events.EnforcerRetired{
-		Reason: c.Reason, Origin: p.caller.Origin,
-	})}, nil
 }

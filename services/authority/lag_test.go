@@ -263,9 +263,17 @@ func TestLagMakesNothingWrong(t *testing.T) {
 				l.secrets = append(l.secrets, command.Caller{Kind: token.KindKey, Digest: secret, EmailIndex: authoritytest.EmailOf(l.Stranger)})
 			},
 			"enforcer": func(t *rapid.T) {
-				l.do(t, l.caller(t), command.EnrollEnforcer{ID: l.NewID(), Name: "edge", Secret: l.secret(t)})
+				l.do(t, l.caller(t), command.EnrollEnforcer{ID: l.NewID(), Name: "edge", Secret: l.secret(t), Nkey: nkey(t)})
+			},
+			"consumer": func(t *rapid.T) {
+				l.do(t, l.caller(t), command.EnrollConsumer{ID: l.NewID(), Name: "siem", Nkey: nkey(t)})
 			},
 			"": func(*rapid.T) {},
 		})
 	})
 }
+
+// someNkeys are few, so that one is often enrolled a second time.
+var someNkeys = []string{authoritytest.NewNkey(), authoritytest.NewNkey(), authoritytest.NewNkey(), authoritytest.NewNkey()}
+
+func nkey(t *rapid.T) string { return rapid.SampledFrom(someNkeys).Draw(t, "nkey") }

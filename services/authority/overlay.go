@@ -77,6 +77,7 @@ type layer struct {
 	accounts  table[token.ID, *aggregate.Account]
 	members   table[token.ID, *aggregate.Member]
 	enforcers table[token.ID, *aggregate.Enforcer]
+	consumers table[token.ID, *aggregate.Consumer]
 	resources table[string, *aggregate.Resource] // by key; Revoked: gone
 	published table[struct{}, *aggregate.Catalogue]
 	counts    table[aggregate.Owner, aggregate.Counts]
@@ -84,6 +85,7 @@ type layer struct {
 	emails   table[string, token.ID]         // zero: nobody's
 	pairs    table[[2]token.ID, token.ID]    // account, user → membership; zero: none
 	digests  table[token.Digest, credential] // zero: nobody's
+	nkeys    table[string, credential]       // by public nkey
 	requests table[string, aggregate.Request]
 
 	events table[uint64, struct{}] // by number: how much there is in it
@@ -99,12 +101,14 @@ func (l *layer) prune(applied uint64) {
 	l.accounts.prune(applied)
 	l.members.prune(applied)
 	l.enforcers.prune(applied)
+	l.consumers.prune(applied)
 	l.resources.prune(applied)
 	l.published.prune(applied)
 	l.counts.prune(applied)
 	l.emails.prune(applied)
 	l.pairs.prune(applied)
 	l.digests.prune(applied)
+	l.nkeys.prune(applied)
 	l.requests.prune(applied)
 	l.events.prune(applied)
 }
@@ -116,12 +120,14 @@ func (l *layer) take(from *layer) {
 	l.accounts.take(&from.accounts)
 	l.members.take(&from.members)
 	l.enforcers.take(&from.enforcers)
+	l.consumers.take(&from.consumers)
 	l.resources.take(&from.resources)
 	l.published.take(&from.published)
 	l.counts.take(&from.counts)
 	l.emails.take(&from.emails)
 	l.pairs.take(&from.pairs)
 	l.digests.take(&from.digests)
+	l.nkeys.take(&from.nkeys)
 	l.requests.take(&from.requests)
 	l.events.take(&from.events)
 	l.raised = append(l.raised, from.raised...)
@@ -135,12 +141,14 @@ func (l *layer) clear() {
 	l.accounts.clear()
 	l.members.clear()
 	l.enforcers.clear()
+	l.consumers.clear()
 	l.resources.clear()
 	l.published.clear()
 	l.counts.clear()
 	l.emails.clear()
 	l.pairs.clear()
 	l.digests.clear()
+	l.nkeys.clear()
 	l.requests.clear()
 	l.events.clear()
 	l.raised, l.term = nil, 0
@@ -204,6 +212,18 @@ func (v *view) account(id token.ID) (*aggregate.Account, bool) {
 func (v *view) enforcer(id token.ID) (*aggregate.Enforcer, bool) {
 	n, ok, _ := find(v, id, func(l *layer) *table[token.ID, *aggregate.Enforcer] { return &l.enforcers }, ptr(v.past.Enforcer))
 	return n, ok
+}
+
+func (v *view) consumer(id token.ID) (*aggregate.Consumer, bool) {
+	n, ok, _ := find(v, id, func(l *layer) *table[token.ID, *aggregate.Consumer] { return &l.consumers }, ptr(v.past.Consumer))
+	return n, ok
+}
+
+// nkeyTaken says whether an enforcer or a consumer was ever enrolled with this
+// public nkey.
+func (v *view) nkeyTaken(public string) bool {
+	_, ok, _ := find(v, public, func(l *layer) *table[string, credential] { return &l.nkeys }, v.past.ByNkey)
+	return ok
 }
 
 // resource returns the present registration of the resource with this key.
@@ -376,6 +396,8 @@ func (v *view) apply(r *events.Record) error {
 		err = v.applyCatalogue(r)
 	case *events.EnforcerEnrolled, *events.EnforcerRetired:
 		err = v.applyEnforcer(r)
+	case *events.ConsumerEnrolled, *events.ConsumerRetired:
+		err = v.applyConsumer(r)
 	case *events.FormatRaised:
 		top.raised = append(top.raised, d.Types...)
 	case *events.PenOpened:

@@ -228,10 +228,25 @@ func (v *view) applyEnforcer(r *events.Record) error {
 	if !ok {
 		return nil
 	}
+	if n.Nkey != "" {
+		top.nkeys.set(n.Nkey, credential{Kind: token.KindEnforcer, ID: n.ID}, r.Seq)
+	}
 	if n.Status == aggregate.Active {
 		top.hold(n.Secret, credential{Kind: token.KindEnforcer, ID: n.ID}, r.Seq)
 	} else {
 		top.drop(n.Secret, r.Seq)
+	}
+	return nil
+}
+
+func (v *view) applyConsumer(r *events.Record) error {
+	top := v.layers[0]
+	before, _, fresh := find(v, r.SubjectID(), func(l *layer) *table[token.ID, *aggregate.Consumer] { return &l.consumers }, ptr(v.past.Consumer))
+	if err := evolve(v, &top.consumers, before, fresh, (*aggregate.Consumer).Apply, func(n *aggregate.Consumer) uint64 { return n.Seq }, r); err != nil {
+		return err
+	}
+	if n, ok := top.consumers.get(r.SubjectID()); ok {
+		top.nkeys.set(n.Nkey, credential{Kind: token.KindConsumer, ID: n.ID}, r.Seq)
 	}
 	return nil
 }

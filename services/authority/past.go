@@ -17,13 +17,17 @@ type Past interface {
 	// Position is how far the rows have come.
 	Position() events.Position
 
-	// Token, User, Account, Member and Enforcer also find what has ended.
+	// Token, User, Account, Member, Enforcer and Consumer also find what has ended.
 	Token(id token.ID) (aggregate.Token, bool, error)
 	User(id token.ID) (aggregate.User, bool, error)
 	Account(id token.ID) (aggregate.Account, bool, error)
 	Member(id token.ID) (aggregate.Member, bool, error)
 	Enforcer(id token.ID) (aggregate.Enforcer, bool, error)
+	Consumer(id token.ID) (aggregate.Consumer, bool, error)
 
+	// ByNkey finds which enforcer or consumer was ever enrolled with this
+	// public nkey.
+	ByNkey(public string) (aggregate.Credential, bool, error)
 	// UserByEmail finds the user who has this e-mail index now.
 	UserByEmail(index string) (aggregate.User, bool, error)
 	// MemberOf finds the present membership of a user in an account.

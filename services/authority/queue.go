@@ -21,7 +21,7 @@ const (
 // for it.
 func classOf(by *command.Caller, cmd command.Command) class {
 	switch cmd.(type) {
-	case command.RevokeToken, command.DisableToken, command.RetireEnforcer:
+	case command.RevokeToken, command.DisableToken, command.RetireEnforcer, command.RetireConsumer:
 		return urgent
 	}
 	if by.Bulk {

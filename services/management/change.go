@@ -266,7 +266,7 @@ func (s *Service) do(x *web.Exchange, c *caller, cmd command.Command) (command.R
 	if err != nil {
 		return r, err
 	}
-	if r.Token == nil && r.Enforcer == nil && r.User == nil && r.Account == nil && r.Member == nil && r.Resource == nil {
+	if r.Token == nil && r.Enforcer == nil && r.Consumer == nil && r.User == nil && r.Account == nil && r.Member == nil && r.Resource == nil {
 		// The form of the answer depends on it.
 		return r, fault.Wrap(fault.Internal, errors.New("management: a result without what it is about"))
 	}

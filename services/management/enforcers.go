@@ -3,6 +3,8 @@ package management
 import (
 	"strings"
 
+	"github.com/nats-io/nkeys"
+
 	"watchword.dev/events/aggregate"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
@@ -23,6 +25,7 @@ type enforcerAnswer struct {
 	Name       string   `json:"name"`
 	Region     string   `json:"region,omitempty"`
 	Ceiling    int32    `json:"ceiling_seconds,omitempty"`
+	Nkey       string   `json:"nkey,omitempty"`
 	Status     string   `json:"status"`
 	EnrolledOn string   `json:"enrolled_on"`
 	RetiredOn  string   `json:"retired_on,omitempty"`
@@ -31,7 +34,7 @@ type enforcerAnswer struct {
 
 func enforcerAnswerOf(n *aggregate.Enforcer) enforcerAnswer {
 	a := enforcerAnswer{
-		ID: n.ID, Name: n.Name, Region: n.Region, Ceiling: n.CeilingSeconds, Status: "active",
+		ID: n.ID, Name: n.Name, Region: n.Region, Ceiling: n.CeilingSeconds, Nkey: n.Nkey, Status: "active",
 		EnrolledOn: seconds(n.Enrolled), RetiredOn: seconds(n.Retired),
 	}
 	if n.Status == aggregate.Revoked {
@@ -64,6 +67,7 @@ type enforcerBody struct {
 	Name    string `json:"name"`
 	Region  string `json:"region"`
 	Ceiling int32  `json:"ceiling_seconds"`
+	Nkey    string `json:"nkey"`
 }
 
 // enrollEnforcer lets a service ask, and shows its key, this once.
@@ -79,8 +83,13 @@ func (s *Service) enrollEnforcer(x *web.Exchange) error {
 	if err := s.checkName(b.Name); err != nil {
 		return err
 	}
-	if !validRegion(b.Region) {
-		return fault.New(fault.InvalidField).WithPointer("/region").WithDetail("region has up to %d letters, digits, _ and -", maxRegion)
+	if err := checkRegion(b.Region); err != nil {
+		return err
+	}
+	if b.Nkey != "" {
+		if err := checkNkey(b.Nkey); err != nil {
+			return err
+		}
 	}
 	if b.Ceiling < 0 || b.Ceiling > maxCeiling {
 		return fault.New(fault.InvalidField).WithPointer("/ceiling_seconds").WithDetail("at most %d", maxCeiling)
@@ -90,7 +99,7 @@ func (s *Service) enrollEnforcer(x *web.Exchange) error {
 		return err
 	}
 	r, err := s.do(x, c, command.EnrollEnforcer{
-		ID: s.IDs.New(), Name: b.Name, Region: b.Region, CeilingSeconds: b.Ceiling, Secret: secret.Digest(),
+		ID: s.IDs.New(), Name: b.Name, Region: b.Region, CeilingSeconds: b.Ceiling, Nkey: b.Nkey, Secret: secret.Digest(),
 	})
 	if err != nil {
 		return err
@@ -129,6 +138,18 @@ func (s *Service) operator(x *web.Exchange) (*caller, error) {
 	return c, err
 }
 
-func validRegion(s string) bool {
-	return len(s) <= maxRegion && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
+func checkRegion(s string) error {
+	if len(s) > maxRegion || strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" {
+		return fault.New(fault.InvalidField).WithPointer("/region").WithDetail("region has up to %d letters, digits, _ and -", maxRegion)
+	}
+	return nil
+}
+
+// checkNkey takes a user's public key, never a seed: the private half stays
+// where it was made.
+func checkNkey(s string) error {
+	if !nkeys.IsValidPublicUserKey(s) {
+		return fault.New(fault.InvalidField).WithPointer("/nkey").WithDetail("nkey is the public key of a user: U and 55 letters and digits")
+	}
+	return nil
 }

@@ -39,6 +39,7 @@ type Directory interface {
 	MemberOf(account, user token.ID) (aggregate.Member, bool, error)
 	Memberships(user token.ID) ([]aggregate.Member, error)
 	Enforcers() ([]aggregate.Enforcer, error)
+	Consumers() ([]aggregate.Consumer, error)
 	Catalogues
 	// Applied is the last sequence that queries see.
 	Applied() uint64
@@ -144,6 +145,9 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.Handle(http.MethodGet, "/v1/enforcers", s.listEnforcers)
 	rt.Handle(http.MethodPost, "/v1/enforcers", s.enrollEnforcer)
 	rt.Handle(http.MethodDelete, "/v1/enforcers/{enforcer_id}", s.retireEnforcer)
+	rt.Handle(http.MethodGet, "/v1/consumers", s.listConsumers)
+	rt.Handle(http.MethodPost, "/v1/consumers", s.enrollConsumer)
+	rt.Handle(http.MethodDelete, "/v1/consumers/{consumer_id}", s.retireConsumer)
 }
 
 // directoryRoutes adds the routes about who and what there is.

@@ -26,6 +26,8 @@ type Directory struct {
 	accounts  map[token.ID]aggregate.Account
 	members   map[token.ID]aggregate.Member
 	enforcers map[token.ID]aggregate.Enforcer
+	consumers map[token.ID]aggregate.Consumer
+	nkeys     map[string]aggregate.Credential
 	resources map[string]aggregate.Resource // by key; removed ones too
 	published aggregate.Catalogue
 	requests  map[string]aggregate.Request
@@ -42,6 +44,7 @@ func NewDirectory() *Directory {
 	return &Directory{
 		tokens: map[token.ID]aggregate.Token{}, users: map[token.ID]aggregate.User{}, accounts: map[token.ID]aggregate.Account{},
 		members: map[token.ID]aggregate.Member{}, enforcers: map[token.ID]aggregate.Enforcer{},
+		consumers: map[token.ID]aggregate.Consumer{}, nkeys: map[string]aggregate.Credential{},
 		resources: map[string]aggregate.Resource{}, requests: map[string]aggregate.Request{}, digests: map[token.Digest]aggregate.Credential{}, emails: map[string]token.ID{},
 		changed: make(chan struct{}),
 	}
@@ -199,11 +202,20 @@ func (d *Directory) apply(r *events.Record) error {
 		if err := n.Apply(r); err != nil {
 			return err
 		}
+		if n.Nkey != "" {
+			d.nkeys[n.Nkey] = aggregate.Credential{Kind: token.KindEnforcer, ID: id}
+		}
 		delete(d.digests, n.Secret)
 		if n.Status == aggregate.Active {
 			return d.take(n.Secret, aggregate.Credential{Kind: token.KindEnforcer, ID: id}, set(d.enforcers, id, n))
 		}
 		d.enforcers[id] = n
+	case *events.ConsumerEnrolled, *events.ConsumerRetired:
+		n := d.consumers[id]
+		if err := n.Apply(r); err != nil {
+			return err
+		}
+		d.consumers[id], d.nkeys[n.Nkey] = n, aggregate.Credential{Kind: token.KindConsumer, ID: id}
 	}
 	return nil
 }
@@ -294,6 +306,16 @@ func (d *Directory) Account(id token.ID) (aggregate.Account, bool, error) {
 // Enforcer implements authority.Past.
 func (d *Directory) Enforcer(id token.ID) (aggregate.Enforcer, bool, error) {
 	return get(d, d.enforcers, id)
+}
+
+// Consumer implements authority.Past.
+func (d *Directory) Consumer(id token.ID) (aggregate.Consumer, bool, error) {
+	return get(d, d.consumers, id)
+}
+
+// ByNkey implements authority.Past.
+func (d *Directory) ByNkey(public string) (aggregate.Credential, bool, error) {
+	return get(d, d.nkeys, public)
 }
 
 // UserByEmail implements authority.Past.

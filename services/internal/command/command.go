@@ -165,10 +165,25 @@ type EnrollEnforcer struct {
 	Region         string       `json:"region,omitzero"`
 	Secret         token.Digest `json:"secret"`
 	CeilingSeconds int32        `json:"ceiling_seconds,omitzero"`
+	Nkey           string       `json:"nkey,omitzero"` // empty: it asks over HTTP only
 }
 
 // RetireEnforcer ends that.
 type RetireEnforcer struct {
+	ID     token.ID `json:"id"`
+	Reason string   `json:"reason,omitzero"`
+}
+
+// EnrollConsumer lets a program read the events.
+type EnrollConsumer struct {
+	ID     token.ID `json:"id"`
+	Name   string   `json:"name"`
+	Region string   `json:"region,omitzero"`
+	Nkey   string   `json:"nkey"`
+}
+
+// RetireConsumer ends that.
+type RetireConsumer struct {
 	ID     token.ID `json:"id"`
 	Reason string   `json:"reason,omitzero"`
 }
@@ -198,6 +213,8 @@ func (CreateAccount) Verb() string  { return "account.create" }
 func (AddMember) Verb() string      { return "member.add" }
 func (EnrollEnforcer) Verb() string { return "enforcer.enroll" }
 func (RetireEnforcer) Verb() string { return "enforcer.retire" }
+func (EnrollConsumer) Verb() string { return "consumer.enroll" }
+func (RetireConsumer) Verb() string { return "consumer.retire" }
 
 func (PublishCatalogue) Verb() string { return "catalogue.publish" }
 
@@ -208,8 +225,9 @@ type Result struct {
 	Number uint64 `json:"number"`
 	// Token is the state after the command, for commands about tokens.
 	Token *aggregate.Token `json:"token,omitzero"`
-	// Enforcer, User, Account, Member and Resource likewise.
+	// Enforcer, Consumer, User, Account, Member and Resource likewise.
 	Enforcer *aggregate.Enforcer `json:"enforcer,omitzero"`
+	Consumer *aggregate.Consumer `json:"consumer,omitzero"`
 	User     *aggregate.User     `json:"user,omitzero"`
 	Account  *aggregate.Account  `json:"account,omitzero"`
 	Member   *aggregate.Member   `json:"member,omitzero"`
@@ -240,7 +258,7 @@ var decoders = index(
 	decoder[UpdateUser](), decoder[RemoveUser](), decoder[RevokeAPIKey](), decoder[UpdateAccount](),
 	decoder[RemoveAccount](), decoder[ChangePolicy](), decoder[ChangeMember](), decoder[RemoveMember](),
 	decoder[NoteExpiry](), decoder[RegisterResource](), decoder[UpdateResource](), decoder[MoveResource](), decoder[RemoveResource](),
-	decoder[PublishCatalogue](),
+	decoder[PublishCatalogue](), decoder[EnrollConsumer](), decoder[RetireConsumer](),
 )
 
 type decodeFunc struct {

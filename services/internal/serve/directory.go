@@ -77,6 +77,16 @@ func (l liveDirectory) Enforcer(id token.ID) (aggregate.Enforcer, bool, error) {
 
 func (l liveDirectory) Enforcers() ([]aggregate.Enforcer, error) { return l.get().Enforcers() }
 
+func (l liveDirectory) Consumer(id token.ID) (aggregate.Consumer, bool, error) {
+	return l.get().Consumer(id)
+}
+
+func (l liveDirectory) Consumers() ([]aggregate.Consumer, error) { return l.get().Consumers() }
+
+func (l liveDirectory) ByNkey(public string) (aggregate.Credential, bool, error) {
+	return l.get().ByNkey(public)
+}
+
 func (l liveDirectory) Credential(d token.Digest) (aggregate.Credential, bool, error) {
 	return l.get().Credential(d)
 }

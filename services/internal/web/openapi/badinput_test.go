@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"watchword.dev/events/catalogue"
+	"watchword.dev/services/authority/authoritytest"
 	"watchword.dev/services/internal/web"
 )
 
@@ -66,6 +67,8 @@ func (l *lab) bodied(ids map[string]string) []route {
 		route{"POST", importPath, asAdmin, `{"tokens":[{"x":1}]}`, false, 1 << 20},
 		route{"POST", "/v1/enforcers", asAdmin, `{"name":"n"}`, false, web.MaxBody},
 		route{"DELETE", "/v1/enforcers/" + l.enforcerID.String(), asAdmin, `{"reason":"r"}`, true, web.MaxBody},
+		route{"POST", "/v1/consumers", asAdmin, fmt.Sprintf(`{"name":"n","nkey":%q}`, authoritytest.NewNkey()), false, web.MaxBody},
+		route{"DELETE", "/v1/consumers/" + l.consumerID.String(), asAdmin, `{"reason":"r"}`, true, web.MaxBody},
 		route{"POST", "/v1/verify", asEnforcer, `{"secret":"s","permission":"p","resource":["r"]}`, false, 1 << 20},
 	)
 }
@@ -342,12 +345,14 @@ func (l *lab) fill(r web.Route, ids map[string]string) (path, body string) {
 	if strings.Contains(r.Pattern, "{account_id}") {
 		at = l.admin.accountTokens()
 	}
-	path = strings.NewReplacer("{account_id}", l.admin.account.String(), "{token_id}", ids[at], "{enforcer_id}", l.enforcerID.String(),
+	path = strings.NewReplacer("{account_id}", l.admin.account.String(), "{token_id}", ids[at], "{enforcer_id}", l.enforcerID.String(), "{consumer_id}", l.consumerID.String(),
 		"{member_id}", l.admin.member.String(), "{user_id}", l.admin.id.String(),
 		"{zone}", l.zone, "{type}", typeZone, "{id}", l.zone).Replace(r.Pattern)
 	switch {
 	case r.Method == "POST" && r.Pattern == "/v1/enforcers", r.Method == "PUT" && r.Pattern == "/client/v4/catalogue":
 		body = `{"name":"n"}`
+	case r.Method == "POST" && r.Pattern == "/v1/consumers":
+		body = fmt.Sprintf(`{"name":"n","nkey":%q}`, authoritytest.NewNkey())
 	case r.Method == "POST" && strings.HasSuffix(r.Pattern, "/tokens"), r.Method == "PUT" && strings.HasSuffix(r.Pattern, "{token_id}"):
 		body = grant("n", dnsWrite, zone)
 	}
@@ -362,7 +367,7 @@ func TestBadPaths(t *testing.T) {
 	as := l.admin.header()
 	for _, r := range l.routes {
 		path, body := l.fill(r, ids)
-		for _, place := range []string{"{account_id}", "{token_id}", "{enforcer_id}", "{member_id}", "{user_id}"} {
+		for _, place := range []string{"{account_id}", "{token_id}", "{enforcer_id}", "{consumer_id}", "{member_id}", "{user_id}"} {
 			if !strings.Contains(r.Pattern, place) {
 				continue
 			}
@@ -409,7 +414,7 @@ func TestTenants(t *testing.T) {
 	mine := l.create(userTokens, l.rival.header(), grant("n", dnsWrite, zoneType+"*")).ID
 	mineInAccount := l.create(l.rival.accountTokens(), l.rival.header(), grant("n", accountTokensRead, accountType+l.rival.account.String())).ID
 	for _, r := range l.routes {
-		if !strings.Contains(r.Pattern, "_id}") || strings.Contains(r.Pattern, "enforcer") {
+		if !strings.Contains(r.Pattern, "_id}") || strings.Contains(r.Pattern, "enforcer") || strings.Contains(r.Pattern, "consumer") {
 			continue
 		}
 		if strings.HasSuffix(r.Pattern, "/verify") {
@@ -458,8 +463,9 @@ func TestTenants(t *testing.T) {
 			}
 		}
 	}
-	// Nobody but an operator sees enforcers and the catalogue.
-	for _, r := range []route{{method: "GET", path: "/client/v4/catalogue"}, {method: "PUT", path: "/client/v4/catalogue", body: `{"name":"n"}`}, {method: "GET", path: "/v1/enforcers"}, {method: "POST", path: "/v1/enforcers", body: `{"name":"n"}`}, {method: "DELETE", path: "/v1/enforcers/" + l.enforcerID.String()}} {
+	// Nobody but an operator sees enforcers, consumers and the catalogue.
+	for _, r := range []route{{method: "GET", path: "/client/v4/catalogue"}, {method: "PUT", path: "/client/v4/catalogue", body: `{"name":"n"}`}, {method: "GET", path: "/v1/enforcers"}, {method: "POST", path: "/v1/enforcers", body: `{"name":"n"}`}, {method: "DELETE", path: "/v1/enforcers/" + l.enforcerID.String()},
+		{method: "GET", path: "/v1/consumers"}, {method: "POST", path: "/v1/consumers", body: `{"name":"n"}`}, {method: "DELETE", path: "/v1/consumers/" + l.consumerID.String()}} {
 		l.unmoved(r.path, func() *answer { return l.do(r.method, r.path, l.rival.header(), r.body, 403, 9109) })
 	}
 }

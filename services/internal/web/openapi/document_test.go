@@ -2,6 +2,7 @@ package openapi_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"sort"
@@ -16,6 +17,7 @@ import (
 
 	"watchword.dev/services/internal/web/openapi"
 
+	"watchword.dev/services/authority/authoritytest"
 	"watchword.dev/services/upkeep"
 )
 
@@ -194,8 +196,12 @@ func TestEveryRoute(t *testing.T) {
 		ID  string `json:"id"`
 		Key string `json:"key"`
 	}
-	try("POST", "/v1/enforcers", "/v1/enforcers", as, `{"name":"eu","region":"eu-1","ceiling_seconds":60}`).into(t, &n)
+	try("POST", "/v1/enforcers", "/v1/enforcers", as, fmt.Sprintf(`{"name":"eu","region":"eu-1","ceiling_seconds":60,"nkey":%q}`, authoritytest.NewNkey())).into(t, &n)
 	try("DELETE", "/v1/enforcers/"+n.ID, "/v1/enforcers/{enforcer_id}", as, nil)
+	body := fmt.Sprintf(`{"name":"siem","region":"eu-1","nkey":%q}`, authoritytest.NewNkey())
+	try("POST", "/v1/consumers", "/v1/consumers", as, body).into(t, &n)
+	try("GET", "/v1/consumers", "/v1/consumers", as, nil)
+	try("DELETE", "/v1/consumers/"+n.ID, "/v1/consumers/{consumer_id}", as, nil)
 	try("GET", "/v1/upkeep", "/v1/upkeep", as, nil)
 	try("POST", "/v1/upkeep/fsck", "/v1/upkeep/fsck", as, nil)
 	l.jobDone(as)

@@ -25,6 +25,7 @@ import (
 	"watchword.dev/projections/projector"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/authority"
+	"watchword.dev/services/authority/authoritytest"
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/keyring"
 	"watchword.dev/services/internal/keyring/keyringtest"
@@ -54,6 +55,7 @@ type lab struct {
 	admin, rival person
 	enforcer     string
 	enforcerID   token.ID
+	consumerID   token.ID
 	zone         string        // registered in the admin's account
 	ready        chan struct{} // closed when the index knows the enforcer
 }
@@ -178,7 +180,7 @@ func newLimitedLab(t testing.TB, limits throttle.Limits) *lab {
 	l.gate = throttle.NewGate(limits, func() time.Time { return began.Add(time.Duration(l.now.ahead.Load())) })
 	ids := token.NewGenerator(nil)
 	enforcer := must[token.Secret](t)(token.Format{}.Generate(token.KindEnforcer))
-	l.enforcer, l.enforcerID = enforcer.Reveal(), ids.New()
+	l.enforcer, l.enforcerID, l.consumerID = enforcer.Reveal(), ids.New(), ids.New()
 	var once sync.Once
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -250,7 +252,8 @@ func (l *lab) people(ctx context.Context, pen *authority.Pen, ring *keyring.Keyr
 	}
 	l.zone = ids.New().String()
 	cmds = append(cmds, command.RegisterResource{Type: typeZone, Resource: l.zone, Name: "example.com", Parent: "com.cloudflare.api.account." + l.admin.account.String()})
-	cmds = append(cmds, command.EnrollEnforcer{ID: l.enforcerID, Name: "edge", Secret: token.Sum(l.enforcer)})
+	cmds = append(cmds, command.EnrollEnforcer{ID: l.enforcerID, Name: "edge", Secret: token.Sum(l.enforcer)},
+		command.EnrollConsumer{ID: l.consumerID, Name: "siem", Nkey: authoritytest.NewNkey()})
 	if err := authority.Bootstrap(ctx, pen, cmds...); err != nil {
 		l.t.Fatal(err)
 	}
