@@ -223,6 +223,40 @@ func TestGrouping(t *testing.T) {
 	})
 }
 
+// TestGroupingOfADirectory lets commands of three kinds wait by turns: each kind
+// becomes one commit.
+func TestGroupingOfADirectory(t *testing.T) {
+	in(t, nil, func(w *world) {
+		me := authoritytest.ByKey(w.Operator)
+		hold := make(chan struct{})
+		w.log.Inject(eventstest.OpAppend, eventstest.Fault{Hold: hold})
+		var all answers
+		all.do(w, 0, me, w.Create())
+		synctest.Wait()
+		const kinds, each = 3, 10
+		for i := range each {
+			user := w.NewID()
+			for k, cmd := range []command.Command{
+				command.CreateAccount{ID: w.NewID(), Name: "n"},
+				command.RegisterUser{ID: user, EmailIndex: authoritytest.EmailOf(user), Email: events.Sealed{Key: "k"}},
+				command.RegisterResource{Type: accountType + ".zone", Resource: fmt.Sprint("r", i), Name: "n", Parent: accountKey(w.Account)},
+			} {
+				all.do(w, 1+kinds*i+k, me, cmd)
+				synctest.Wait()
+			}
+		}
+		running := w.ledger.Head() + 1
+		close(hold)
+		all.group.Wait()
+		for i := 1; i <= kinds*each; i++ {
+			if want := running + 1 + uint64((i-1)%kinds); all.errs[i] != nil || all.results[i].Seq != want {
+				t.Errorf("command %d: commit %d, %v; want %d", i, all.results[i].Seq, all.errs[i], want)
+			}
+		}
+		w.whole()
+	})
+}
+
 // TestDecidedBehindNeighbours rolls one token twice in one commit: the second
 // meets the grace of the first.
 func TestDecidedBehindNeighbours(t *testing.T) {

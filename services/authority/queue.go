@@ -31,25 +31,42 @@ func classOf(by *command.Caller, cmd command.Command) class {
 }
 
 // expected returns the subject on which the command's event will most likely
-// be. When the decision differs, the command is queued again under the other.
+// be: commands that wait for the same one become one commit. When the decision
+// differs, the command is queued again under the other.
 func expected(cmd command.Command) string {
-	switch cmd.(type) {
-	case command.CreateToken:
-		return subjectOf(&events.TokenCreated{})
-	case command.UpdateToken:
-		return subjectOf(&events.TokenUpdated{})
-	case command.RollToken:
-		return subjectOf(&events.TokenRolled{})
-	case command.DisableToken:
-		return subjectOf(&events.TokenDisabled{})
-	case command.EnableToken:
-		return subjectOf(&events.TokenEnabled{})
-	case command.RevokeToken:
-		return subjectOf(&events.TokenRevoked{})
-	case command.RetireEnforcer:
-		return subjectOf(&events.EnforcerRetired{})
+	if subject, ok := subjects[cmd.Verb()]; ok {
+		return subject
 	}
-	return cmd.Verb() // rare ones wait under their own name
+	return cmd.Verb() // waits under its own name
+}
+
+// subjects are those of the events to which commands lead most often, by verb.
+var subjects = map[string]string{
+	command.CreateToken{}.Verb():      subjectOf(&events.TokenCreated{}),
+	command.UpdateToken{}.Verb():      subjectOf(&events.TokenUpdated{}),
+	command.RollToken{}.Verb():        subjectOf(&events.TokenRolled{}),
+	command.DisableToken{}.Verb():     subjectOf(&events.TokenDisabled{}),
+	command.EnableToken{}.Verb():      subjectOf(&events.TokenEnabled{}),
+	command.RevokeToken{}.Verb():      subjectOf(&events.TokenRevoked{}),
+	command.RegisterUser{}.Verb():     subjectOf(&events.UserRegistered{}),
+	command.UpdateUser{}.Verb():       subjectOf(&events.UserUpdated{}),
+	command.RemoveUser{}.Verb():       subjectOf(&events.UserRemoved{}),
+	command.IssueAPIKey{}.Verb():      subjectOf(&events.APIKeyIssued{}),
+	command.RevokeAPIKey{}.Verb():     subjectOf(&events.APIKeyRevoked{}),
+	command.CreateAccount{}.Verb():    subjectOf(&events.AccountCreated{}),
+	command.UpdateAccount{}.Verb():    subjectOf(&events.AccountUpdated{}),
+	command.RemoveAccount{}.Verb():    subjectOf(&events.AccountRemoved{}),
+	command.ChangePolicy{}.Verb():     subjectOf(&events.PolicyChanged{}),
+	command.AddMember{}.Verb():        subjectOf(&events.MemberAdded{}),
+	command.ChangeMember{}.Verb():     subjectOf(&events.MemberChanged{}),
+	command.RemoveMember{}.Verb():     subjectOf(&events.MemberRemoved{}),
+	command.RegisterResource{}.Verb(): subjectOf(&events.ResourceRegistered{}),
+	command.UpdateResource{}.Verb():   subjectOf(&events.ResourceUpdated{}),
+	command.MoveResource{}.Verb():     subjectOf(&events.ResourceMoved{}),
+	command.RemoveResource{}.Verb():   subjectOf(&events.ResourceRemoved{}),
+	command.EnrollEnforcer{}.Verb():   subjectOf(&events.EnforcerEnrolled{}),
+	command.RetireEnforcer{}.Verb():   subjectOf(&events.EnforcerRetired{}),
+	command.PublishCatalogue{}.Verb(): subjectOf(&events.CataloguePublished{}),
 }
 
 func subjectOf(e events.Event) string { return events.SubjectOf(e.EventName()) }
