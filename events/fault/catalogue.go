@@ -19,6 +19,7 @@ const (
 	InvalidAccessToken     Code = "invalid_access_token"
 	InactiveAccessToken    Code = "inactive_access_token"
 	AddressRefused         Code = "address_refused"
+	APIKeysEnded           Code = "api_keys_ended"
 	EnforcerKeyNeeded      Code = "enforcer_key_needed"
 
 	// What the caller may do.
@@ -143,6 +144,8 @@ var callers = []Entry{
 		When: "The token is known, and disabled, expired or not valid yet."},
 	{Code: AddressRefused, Number: 9109, Status: 403, Text: "Cannot use the access token from location",
 		When: "The token's condition does not hold the caller's address; the detail is that address."},
+	{Code: APIKeysEnded, Number: 20044, Status: 403, Text: "API keys are no longer accepted here: use an API token",
+		When: "A good Global API Key after the day on which keys end (keys_end of the account's token policy), in that account; and everywhere, also to get another key, once keys have ended in all accounts of its user. Operators' keys manage on."},
 	{Code: EnforcerKeyNeeded, Number: 20001, Status: 401, Text: "An enforcer key is needed",
 		When: "A verification endpoint was asked without the key of an enrolled enforcer."},
 }

@@ -10,10 +10,12 @@ import (
 
 	json "github.com/go-json-experiment/json"
 
+	"watchword.dev/events"
 	"watchword.dev/events/aggregate"
 	"watchword.dev/events/catalogue"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
+	"watchword.dev/events/usage"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/internal/web"
 )
@@ -82,12 +84,29 @@ func (s *Service) introspect(x *web.Exchange) error {
 		x.JSON(http.StatusOK, inactive) // it ended since the index looked
 		return nil
 	}
+	s.countIntrospected(&t)
 	body, err := json.Marshal(s.active(&t))
 	if err != nil {
 		return err
 	}
 	x.JSON(http.StatusOK, body)
 	return nil
+}
+
+// countIntrospected counts a use of a token that is good. For what it is used the
+// enforcer decides by itself.
+func (s *Service) countIntrospected(t *aggregate.Token) {
+	if s.Count == nil {
+		return
+	}
+	kind := usage.UserToken
+	switch {
+	case t.Foreign:
+		kind = usage.ForeignToken
+	case t.OwnerKind == events.OwnedByAccount:
+		kind = usage.AccountToken
+	}
+	s.Count.Lane().Use(t.ID, kind, "", nil, usage.Allowed)
 }
 
 // active returns the answer about a token that can be used now.

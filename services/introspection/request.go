@@ -12,6 +12,7 @@ import (
 
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
+	"watchword.dev/events/usage"
 	"watchword.dev/services/internal/web"
 )
 
@@ -59,6 +60,16 @@ type work struct {
 	out    []byte
 	ask    token.Request
 	answer token.Decision
+	lane   *usage.Lane // nil when nobody counts; it stays
+}
+
+// newWork returns an empty work. It is used again by the same processor, mostly,
+// and so is its lane.
+func newWork(count *usage.Recorder) *work {
+	if count == nil {
+		return new(work)
+	}
+	return &work{lane: count.Lane()}
 }
 
 // reset forgets the request, secrets first.

@@ -13,6 +13,7 @@ import (
 	"watchword.dev/events/catalogue"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
+	"watchword.dev/events/usage"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/internal/web"
 )
@@ -56,6 +57,8 @@ type Config struct {
 	// Observe hears of every decision, for metrics; it may be nil. It must not
 	// keep d.
 	Observe func(enforcer token.ID, d *token.Decision)
+	// Count counts what tokens are used for; nil counts nothing.
+	Count *usage.Recorder
 }
 
 // Service answers verifications over HTTP.
@@ -79,7 +82,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Service{Config: cfg, works: sync.Pool{New: func() any { return new(work) }}}, nil
+	return &Service{Config: cfg, works: sync.Pool{New: func() any { return newWork(cfg.Count) }}}, nil
 }
 
 // Routes adds the service's routes to rt. Enforcers may ask as often as they

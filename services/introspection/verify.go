@@ -88,6 +88,9 @@ func (s *Service) decide(w *work, by *verifyindex.EnforcerInfo) (status int) {
 		if s.Observe != nil {
 			s.Observe(by.ID, &w.answer)
 		}
+		if w.lane != nil {
+			w.lane.Decision(&w.answer, &w.ask)
+		}
 		if i > 0 {
 			w.out = append(w.out, ',')
 		}

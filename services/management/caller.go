@@ -39,6 +39,9 @@ type caller struct {
 	catalogue *catalogue.Catalogue
 	address   netip.Addr
 	now       time.Time
+
+	account token.ID // in which the request was last found to be about something
+	needs   []need   // what the request has needed, for the count of uses
 }
 
 // person is under whose key the caller's personal fields are sealed: the user,
@@ -62,10 +65,11 @@ func (c *caller) byAccount() (token.ID, bool) {
 // which is named last, after what it lies in. An API key allows everything that
 // its user may do.
 func (c *caller) may(permission string, chain ...string) bool {
-	if c.token == nil {
-		return true
+	ok := c.token == nil
+	if !ok {
+		_, _, ok = c.grant.Evaluate(c.catalogue, c.catalogue.Permission(permission), chain, c.address, c.now)
 	}
-	_, _, ok := c.grant.Evaluate(c.catalogue, c.catalogue.Permission(permission), chain, c.address, c.now)
+	c.need(permission, ok, chain...)
 	return ok
 }
 
@@ -100,7 +104,7 @@ func (s *Service) authenticate(x *web.Exchange) (*caller, error) {
 		if err != nil {
 			return nil, err
 		}
-		return c, x.Admit(c.user.ID)
+		return c, s.admit(x, c, c.user.ID)
 	}
 	c, err := s.byToken(x, cred)
 	if err != nil {
@@ -111,11 +115,20 @@ func (s *Service) authenticate(x *web.Exchange) (*caller, error) {
 	}
 	switch state(c) {
 	case token.ReasonNone:
-		return c, x.Admit(c.token.ID)
+		return c, s.admit(x, c, c.token.ID)
 	case token.ReasonAddress:
+		s.countRejected(c)
 		return nil, addressRefused(x)
 	}
+	s.countRejected(c)
 	return nil, fault.New(fault.InactiveAccessToken)
+}
+
+// admit counts the request as the principal's, and what it needs as a use of
+// their credential.
+func (s *Service) admit(x *web.Exchange, c *caller, principal token.ID) error {
+	x.AtEnd(func(err error) { s.countUse(c, err) })
+	return x.Admit(principal)
 }
 
 func (s *Service) byKey(cred web.Credential) (*caller, error) {

@@ -281,6 +281,7 @@ func (s *Service) ask(x *web.Exchange, c *caller, cmd command.Command) (command.
 	if err != nil {
 		return command.Result{}, err
 	}
+	c.commands(cmd)
 	ctx, cancel := context.WithTimeout(x.Context(), s.CommandWait)
 	defer cancel()
 	r, err := s.Authority.Do(ctx, by, cmd)

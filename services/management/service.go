@@ -3,6 +3,7 @@ package management
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"time"
@@ -12,7 +13,9 @@ import (
 	"watchword.dev/events/catalogue"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
+	"watchword.dev/events/usage"
 	"watchword.dev/projections/directory"
+	used "watchword.dev/projections/usage"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/prefill"
@@ -55,6 +58,14 @@ type Verifier interface {
 	Identify(secret string, from netip.Addr) (verifyindex.Identity, token.Reason)
 }
 
+// Usage knows what credentials were used for. The projection of that name is
+// one.
+type Usage interface {
+	Span(token.ID) (used.Span, bool, error)
+	History(id token.ID, since, now time.Time) (used.History, error)
+	Lost(since time.Time) (uint64, error)
+}
+
 // Sealer keeps personal fields.
 type Sealer interface {
 	Seal(ctx context.Context, person token.ID, text string) (events.Sealed, error)
@@ -70,6 +81,10 @@ type Config struct {
 	// Verifier answers token verification while no pen can be asked for the
 	// head, as long as it is fresh enough. Nil means to answer 503 then.
 	Verifier Verifier
+	// Count counts what credentials are used for here, and Usage knows what
+	// they were used for everywhere. Nil means not to.
+	Count *usage.Recorder
+	Usage Usage
 	// Settle are the projections of this node that a write gives SettleTime to
 	// reach its sequence before it is answered, so that whoever uses the
 	// answer here sees its effect. None, or no time, means not to wait.
@@ -90,6 +105,7 @@ type Config struct {
 	// CommandWait bounds a command; 10 s when zero.
 	CommandWait time.Duration
 	Limits      token.Limits // zero: token.DefaultLimits
+	Log         *slog.Logger // nil: slog.Default()
 }
 
 // Service answers the management API.
@@ -117,6 +133,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.CommandWait == 0 {
 		cfg.CommandWait = 10 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
 	}
 	if cfg.Limits == (token.Limits{}) {
 		cfg.Limits = token.DefaultLimits

@@ -59,7 +59,7 @@ func (s *Service) listTokens(x *web.Exchange, of ownership) error {
 	}
 	all := make([]tokenAnswer, 0, len(found.Items))
 	for i := range found.Items {
-		all = append(all, s.answer(&found.Items[i]))
+		all = append(all, s.read(&found.Items[i]))
 	}
 	return x.List(all, pageInfo(ask.Page, ask.PerPage, len(all), int(found.Total)))
 }
@@ -85,7 +85,14 @@ func (s *Service) getToken(x *web.Exchange, of ownership) error {
 	if !ok || t.Status == aggregate.Revoked || t.OwnerKind != owner.Kind || t.Owner != owner.ID {
 		return fault.New(fault.TokenNotFound)
 	}
-	return x.Result(s.answer(&t))
+	return x.Result(s.read(&t))
+}
+
+// read is answer for reads, which tell also when the token was last used.
+func (s *Service) read(t *aggregate.Token) tokenAnswer {
+	a := s.answer(t)
+	a.LastUsedOn = seconds(s.lastUsed(t.ID))
+	return a
 }
 
 // listGroups answers with the permission groups of the catalogue, all of them

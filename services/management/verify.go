@@ -61,7 +61,13 @@ func (s *Service) verifyToken(x *web.Exchange, of ownership) error {
 	if c == nil || c.token.OwnerKind != of.kind || of.kind == events.OwnedByAccount && c.token.Owner != account {
 		return fault.New(fault.InvalidAPIToken)
 	}
-	return verified(x, c.token.ID, c.token.Grant.NotBefore, c.token.Grant.ExpiresOn, state(c))
+	reason := state(c)
+	if reason == token.ReasonNone {
+		x.AtEnd(func(err error) { s.countUse(c, err) })
+	} else {
+		s.countRejected(c)
+	}
+	return verified(x, c.token.ID, c.token.Grant.NotBefore, c.token.Grant.ExpiresOn, reason)
 }
 
 // reach waits for the sequence that the client names, which may lie behind the

@@ -172,6 +172,7 @@ type tokenAnswer struct {
 	IssuedOn   string         `json:"issued_on"`
 	ModifiedOn string         `json:"modified_on"`
 	RolledOn   string         `json:"rolled_on,omitempty"`
+	LastUsedOn string         `json:"last_used_on,omitempty"` // when read, once it was used
 	NotBefore  string         `json:"not_before,omitempty"`
 	ExpiresOn  string         `json:"expires_on,omitempty"`
 	Policies   []policyAnswer `json:"policies"`

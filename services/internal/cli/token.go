@@ -22,6 +22,7 @@ type tokenView struct {
 	IssuedOn   time.Time      `json:"issued_on"`
 	ModifiedOn time.Time      `json:"modified_on"`
 	RolledOn   time.Time      `json:"rolled_on,omitzero"`
+	LastUsedOn time.Time      `json:"last_used_on,omitzero"`
 	NotBefore  time.Time      `json:"not_before,omitzero"`
 	ExpiresOn  time.Time      `json:"expires_on,omitzero"`
 	Policies   []policyView   `json:"policies"`

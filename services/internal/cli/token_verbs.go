@@ -40,9 +40,9 @@ func (a *App) tokenListCommand(f *tokenFlags) *cobra.Command {
 			}
 			rows := make([][]string, 0, len(all))
 			for _, t := range all {
-				rows = append(rows, []string{t.ID, terminalSafe(t.Name), t.Status, day(t.IssuedOn), day(t.ExpiresOn)})
+				rows = append(rows, []string{t.ID, terminalSafe(t.Name), t.Status, day(t.IssuedOn), day(t.LastUsedOn), day(t.ExpiresOn)})
 			}
-			return a.table([]string{"ID", "NAME", "STATUS", "ISSUED", "EXPIRES"}, rows)
+			return a.table([]string{"ID", "NAME", "STATUS", "ISSUED", "LAST USED", "EXPIRES"}, rows)
 		}}
 	cmd.Flags().BoolVar(&f.includeExpired, "include-expired", true, "also list expired tokens")
 	cmd.Flags().StringVar(&f.name, "name", "", "only tokens whose names begin so, in the order of names")
@@ -79,6 +79,7 @@ func (a *App) printToken(t tokenView) error {
 	row("issued", stamp(t.IssuedOn))
 	row("modified", stamp(t.ModifiedOn))
 	row("rolled", stamp(t.RolledOn))
+	row("last used", stamp(t.LastUsedOn))
 	row("not before", stamp(t.NotBefore))
 	row("expires", stamp(t.ExpiresOn))
 	if t.Condition != nil {

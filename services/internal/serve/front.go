@@ -18,6 +18,7 @@ import (
 	"watchword.dev/events/token"
 	"watchword.dev/projections/directory"
 	"watchword.dev/projections/projector"
+	used "watchword.dev/projections/usage"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/authority"
 	"watchword.dev/services/config"
@@ -115,8 +116,8 @@ func (f *front) serveAll() error {
 	if n.cfg.Runs(config.RoleManagement) {
 		m, err := management.New(management.Config{
 			Authority: n.authority, Directory: liveDirectory{n.directory}, Reached: n.directory,
-			Verifier: liveIndex{n.index},
-			Settle:   []management.Waiter{n.index}, SettleTime: 250 * time.Millisecond,
+			Verifier: liveIndex{n.index}, Count: n.usage.count, Usage: n.usage, Log: n.log,
+			Settle: []management.Waiter{n.index}, SettleTime: 250 * time.Millisecond,
 			Sealer: n.keys, RequestKey: n.keys.RequestKey(), Catalogue: n.catalogue, Format: n.format(), ReadWait: n.cfg.WaitMax,
 		})
 		if err != nil {
@@ -125,14 +126,14 @@ func (f *front) serveAll() error {
 		m.Routes(rt)
 		n.upkeep = upkeep.New(upkeep.Config{
 			Operator: m.Operator, Log: n.log, Fsck: n.fsck,
-			Rebuild: map[string]upkeep.Work{directory.Name: rebuilding(n.directory.rebuild), verifyindex.Name: rebuilding(n.index.rebuild)},
+			Rebuild: map[string]upkeep.Work{directory.Name: rebuilding(n.directory.rebuild), verifyindex.Name: rebuilding(n.index.rebuild), used.Name: rebuilding(n.usage.rebuild)},
 		})
 		n.upkeep.Routes(rt)
 	}
 	if n.cfg.Runs(config.RoleIntrospection) {
 		s, err := introspection.New(introspection.Config{
 			Decider: liveIndex{n.index}, Tokens: liveDirectory{n.directory}, Catalogue: cat,
-			Issuer: n.baseURL, AtLeastWait: n.cfg.WaitMax, Log: n.log, Observe: n.metrics.observeDecision,
+			Issuer: n.baseURL, AtLeastWait: n.cfg.WaitMax, Log: n.log, Observe: n.metrics.observeDecision, Count: n.usage.count,
 		})
 		if err != nil {
 			return err
@@ -209,6 +210,11 @@ type indexStatus struct {
 	Diverged    string `json:"diverged,omitzero"`
 }
 
+// projections are the states of all of them.
+func (n *node) projections() []projector.Status {
+	return []projector.Status{n.directory.status(), n.index.status(), n.usage.status()}
+}
+
 func (f *front) ready(w http.ResponseWriter) {
 	r := f.readiness()
 	b, err := json.Marshal(r)
@@ -249,11 +255,15 @@ func (f *front) readiness() readiness {
 			bad("pen: " + n.pen.Cause().Error())
 		}
 	}
-	for _, s := range []projector.Status{n.directory.status(), n.index.status()} {
+	for _, s := range n.projections() {
 		p := projectionStatus{Name: s.Name, Version: s.Version, Sequence: s.Applied.Seq, Head: s.Head, Lag: s.Lag(), Since: s.Since.UTC()}
 		if s.Stopped != nil {
 			p.Stopped = s.Stopped.Error()
-			bad(s.Name + " has stopped")
+			if s.Name == used.Name {
+				r.Reasons = append(r.Reasons, s.Name+" has stopped") // no decision rests on it
+			} else {
+				bad(s.Name + " has stopped")
+			}
 		}
 		r.Projections = append(r.Projections, p)
 	}

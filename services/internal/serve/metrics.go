@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"watchword.dev/events/token"
-	"watchword.dev/projections/projector"
 	"watchword.dev/services/internal/throttle"
 )
 
@@ -78,12 +77,14 @@ var (
 	descPen      = prometheus.NewDesc("watchword_pen_mode", "1 for the mode in which this node's pen is.", []string{"mode"}, nil)
 	descThrottle = prometheus.NewDesc("watchword_throttled_total", "Requests and wrong credentials that a limit has refused with 429.", []string{"limit"}, nil)
 	descWrong    = prometheus.NewDesc("watchword_wrong_credentials_total", "Credentials that were presented and are not ours, refused with 429 or not.", nil, nil)
+	descReports  = prometheus.NewDesc("watchword_usage_reports_total", "Reports of usage that this node has told; failed ones are told again.", []string{"result"}, nil)
+	descLost     = prometheus.NewDesc("watchword_usage_lost_total", "Uses of credentials that this node had no room to count.", nil, nil)
 	descBuild    = prometheus.NewDesc("watchword_build_info", "1, with the version of the binary.", []string{"version", "go"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c nodeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descSequence, descLag, descStopped, descTokens, descMemory, descDisk, descPen, descThrottle, descWrong, descBuild} {
+	for _, d := range []*prometheus.Desc{descSequence, descLag, descStopped, descTokens, descMemory, descDisk, descPen, descThrottle, descWrong, descReports, descLost, descBuild} {
 		ch <- d
 	}
 }
@@ -93,7 +94,7 @@ func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	for _, s := range []projector.Status{c.n.directory.status(), c.n.index.status()} {
+	for _, s := range c.n.projections() {
 		gauge(descSequence, float64(s.Applied.Seq), s.Name)
 		gauge(descLag, float64(s.Lag()), s.Name)
 		stopped := 0.0
@@ -117,6 +118,10 @@ func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(descThrottle, c.n.gate.Refused(b), b.String())
 	}
 	counter(descWrong, c.n.gate.WrongCredentials())
+	told := c.n.usage.sender.Stats()
+	counter(descReports, told.Sent, "sent")
+	counter(descReports, told.Failed, "failed")
+	counter(descLost, told.Lost)
 	version, goVersion := buildVersion()
 	gauge(descBuild, 1, version, goVersion)
 }

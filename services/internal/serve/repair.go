@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"watchword.dev/events/stream"
 	"watchword.dev/projections/directory"
 	"watchword.dev/projections/projector"
+	used "watchword.dev/projections/usage"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/config"
 	"watchword.dev/services/internal/cli"
@@ -25,23 +27,27 @@ import (
 	"watchword.dev/services/upkeep"
 )
 
+// rebuildable are the projections.
+var rebuildable = []string{directory.Name, verifyindex.Name, used.Name}
+
 // pollEvery is how often a client looks how far a job is.
 const pollEvery = 500 * time.Millisecond
 
 func rebuildCommand(app *cli.App) *cobra.Command {
 	var data string
 	cmd := &cobra.Command{
-		Use: "rebuild {directory|verifyindex}", Short: "Build a projection anew beside the old one", Args: cobra.ExactArgs(1),
-		ValidArgs: []string{directory.Name, verifyindex.Name},
+		Use: "rebuild {directory|verifyindex|usage}", Short: "Build a projection anew beside the old one", Args: cobra.ExactArgs(1),
+		ValidArgs: rebuildable,
 		Long: `Build a projection anew from the first event, beside the one that serves. When it
-has caught up it takes over; until then, and if it fails, nothing changes.
+has caught up it takes over; until then, and if it fails, nothing changes. The
+projection usage is built from the reports of usage, which are kept for 90 days.
 
 With a running server the work is done there. Without one it is done here, on
 the data directory.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
-			if name != directory.Name && name != verifyindex.Name {
-				return cli.Fail(cli.ExitLocal, fmt.Errorf("there is no projection %q", name), "the projections are directory and verifyindex")
+			if !slices.Contains(rebuildable, name) {
+				return cli.Fail(cli.ExitLocal, fmt.Errorf("there is no projection %q", name), "the projections are "+strings.Join(rebuildable, ", "))
 			}
 			show := newProgress(app, "rebuild "+name)
 			o, err := openOffline(cmd.Context(), data)
@@ -156,8 +162,15 @@ func copyStore(to, from string) error {
 
 // rebuild builds a projection whose old generation nobody has open.
 func (o *offline) rebuild(ctx context.Context, name string, progress func(done, head uint64)) error {
-	if name == directory.Name {
+	switch name {
+	case directory.Name:
 		return rebuildOffline(ctx, o.n.directoryParts(), progress)
+	case used.Name:
+		u, err := o.n.usageOf()
+		if err != nil {
+			return err
+		}
+		return errors.Join(u.rebuild(ctx, progress), u.close())
 	}
 	return rebuildOffline(ctx, o.n.indexParts(), progress)
 }

@@ -50,6 +50,7 @@ type node struct {
 	// catalogues are those of the directory.
 	catalogues aggregate.Catalogues
 	index      *live[*verifyindex.Index]
+	usage      *usageParts
 	pen        *authority.Pen // nil where another node has it
 	authority  command.Authority
 
@@ -150,6 +151,9 @@ func (n *node) open(ctx context.Context) error {
 		return err
 	}
 	if err := n.openProjections(); err != nil {
+		return err
+	}
+	if err := n.openUsage(); err != nil {
 		return err
 	}
 	return n.openAuthority(ctx)
@@ -350,6 +354,7 @@ func (n *node) run(ctx context.Context, announce io.Writer) error {
 	actor(n.watchPulses)
 	actor(n.directory.run)
 	actor(n.index.run)
+	actor(n.usage.run)
 	return g.Run()
 }
 
@@ -514,6 +519,9 @@ func (n *node) close() error {
 	}
 	if n.index != nil && n.index.current.Load() != nil {
 		errs = append(errs, n.index.close())
+	}
+	if n.usage != nil {
+		errs = append(errs, n.usage.close())
 	}
 	if n.nats != nil {
 		n.nats.close()

@@ -54,7 +54,13 @@ type Exchange struct {
 	recognised bool         // its credential is one of ours
 	metered    bool         // it was counted for somebody
 	over       *fault.Error // what Admit has answered
+
+	atEnd func(error)
 }
+
+// AtEnd has fn called once the request was handled, with the error that it ends
+// in or nil. Of two, the last one is called. A handler that panics has no end.
+func (x *Exchange) AtEnd(fn func(error)) { x.atEnd = fn }
 
 // Context returns the request's context, which ends when the client goes away.
 func (x *Exchange) Context() context.Context { return x.r.Context() }

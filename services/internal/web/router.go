@@ -146,7 +146,11 @@ func (e *entry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		e.rt.done(x, e.pattern, err, time.Since(began))
 	}()
-	if err = e.answer(x); err != nil {
+	err = e.answer(x)
+	if x.atEnd != nil {
+		x.atEnd(err)
+	}
+	if err != nil {
 		err = x.fail(err)
 	}
 }
