@@ -342,6 +342,9 @@ type LogOpened struct {
 // promotion. It is the first event of its epoch.
 type EpochOpened struct {
 	Reason string `json:"reason"`
+	// PreviousStopped is the operator's word that no pen of the epoch before
+	// runs any more, nor can start again: that nothing vouches for it.
+	PreviousStopped bool `json:"previous_stopped,omitzero"`
 }
 
 // PenOpened says that a pen took over with this term. Appends of an older

@@ -117,6 +117,7 @@ var later = map[string]events.Event{
 	},
 	"token.updated.v1.widens":   &events.TokenUpdated{Name: "deploy", Grant: grant(), Widens: true},
 	"enforcer.enrolled.v1.nkey": &events.EnforcerEnrolled{Name: "edge", Region: "eu", Secret: token.Sum("five"), Nkey: exampleNkey, Origin: origin},
+	"epoch.opened.v1.stopped":   &events.EpochOpened{Reason: "promoted", PreviousStopped: true},
 	"token.expiring.v1.days":    &events.TokenExpiring{ExpiresOn: eventstest.Epoch.Add(24 * time.Hour), DaysBefore: 7},
 }
 

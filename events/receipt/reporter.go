@@ -27,8 +27,8 @@ type Config struct {
 	Publisher Publisher
 	Instance  string // NewInstance when empty
 	Region    string
-	// Bound is the largest staleness bound that the instance uses. It must
-	// not promise less than it keeps.
+	// Bound is the largest staleness bound that the instance uses, never
+	// zero. It must not promise less than it keeps.
 	Bound  time.Duration
 	Reader int              // ReaderVersion when zero
 	Now    func() time.Time // time.Now when nil
@@ -86,6 +86,9 @@ func NewReporter(cfg Config) (*Reporter, error) {
 	}
 	if cfg.Publisher == nil || cfg.Key == nil {
 		return nil, errors.New("receipt: a reporter needs a key and a publisher")
+	}
+	if cfg.Bound <= 0 {
+		return nil, errors.New("receipt: a reporter needs the bound that its instance keeps")
 	}
 	r := &Reporter{cfg: cfg, wake: make(chan struct{}, 1), started: cfg.Now()}
 	r.now.since = r.started

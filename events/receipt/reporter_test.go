@@ -11,6 +11,7 @@ import (
 	"watchword.dev/events"
 	"watchword.dev/events/eventstest"
 	"watchword.dev/events/receipt"
+	"watchword.dev/events/token"
 )
 
 // sent is a receipt as the stream got it.
@@ -210,7 +211,7 @@ func TestReporterTriesAgain(t *testing.T) {
 func TestHello(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &post{t: t, opened: time.Now(), fails: 1}
-		r, err := receipt.NewReporter(receipt.Config{Enforcer: eventstest.ID(9), Key: keyOf(7), Publisher: p, Instance: "one"})
+		r, err := receipt.NewReporter(receipt.Config{Enforcer: eventstest.ID(9), Key: keyOf(7), Publisher: p, Instance: "one", Bound: time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,12 +234,13 @@ func TestHello(t *testing.T) {
 }
 
 func TestReporterConfig(t *testing.T) {
-	good := receipt.Config{Enforcer: eventstest.ID(9), Key: keyOf(7), Publisher: &post{t: t}}
+	good := receipt.Config{Enforcer: eventstest.ID(9), Key: keyOf(7), Publisher: &post{t: t}, Bound: time.Second}
 	for name, change := range map[string]func(c *receipt.Config){
-		"no enforcer":  func(c *receipt.Config) { *c = receipt.Config{Key: c.Key, Publisher: c.Publisher} },
+		"no enforcer":  func(c *receipt.Config) { c.Enforcer = token.ID{} },
 		"no key":       func(c *receipt.Config) { c.Key = nil },
 		"no publisher": func(c *receipt.Config) { c.Publisher = nil },
 		"bad instance": func(c *receipt.Config) { c.Instance = "A.b" },
+		"no bound":     func(c *receipt.Config) { c.Bound = 0 },
 		"bad bound":    func(c *receipt.Config) { c.Bound = -1 },
 	} {
 		c := good
