@@ -259,8 +259,8 @@ func (p *Revocations) accept(b *pebble.Batch, m *Message, r *receipt.Receipt) (f
 		n.LastSeen = m.Stored
 	}
 	if newest {
-		n.Region, n.Reader, n.Bound = r.Region, r.Reader, r.Bound
-		n.Skew = skew(r, m).Abs()
+		n.Region, n.Reader, n.Bound = r.Region, r.Reader, span(r.Bound)
+		n.Skew = span(skew(r, m).Abs())
 	}
 	if r.Kind == receipt.Bye {
 		n.Stopped = m.Stored

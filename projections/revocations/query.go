@@ -154,9 +154,9 @@ func byInstance(a, b Instance) int {
 
 func (n *instance) show(id instanceID) Instance {
 	return Instance{
-		Enforcer: id.enforcer, Name: id.name, Region: n.Region, Reader: n.Reader, Bound: n.Bound,
+		Enforcer: id.enforcer, Name: id.name, Region: n.Region, Reader: n.Reader, Bound: n.bound(),
 		Seq: n.Place.Seq, Epoch: n.Place.Epoch, Applied: n.Applied,
-		FirstSeen: n.FirstSeen, LastSeen: n.LastSeen, Skew: n.Skew, LeaseEnds: n.leaseEnds(),
+		FirstSeen: n.FirstSeen, LastSeen: n.LastSeen, Skew: n.skew(), LeaseEnds: n.leaseEnds(),
 	}
 }
 

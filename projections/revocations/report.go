@@ -78,7 +78,7 @@ func (p *Revocations) Report(e Event, now time.Time) (Report, error) {
 			h.AppliedAt, h.Took = m.applied, max(m.applied.Sub(e.Time), 0)
 		}
 		if h.State == Applied || h.State == Waiting {
-			bound, skew = max(bound, n.Bound), max(skew, n.Skew)
+			bound, skew = max(bound, n.bound()), max(skew, n.skew())
 		}
 		r.Counts[h.State]++
 		r.Instances = append(r.Instances, h)
@@ -120,7 +120,7 @@ func (p *Revocations) stateOf(id instanceID, n *instance, e *Event, heard bool, 
 		return Ended
 	case !n.Stopped.IsZero():
 		return Gone
-	case of.Status == aggregate.Revoked && now.After(of.Retired.Add(n.Bound+max(MinSkew, n.Skew))):
+	case of.Status == aggregate.Revoked && now.After(of.Retired.Add(n.bound()+n.skew())):
 		// Nothing vouched for what it knew after its retirement, unless it
 		// has applied that.
 		return Ended
@@ -135,7 +135,7 @@ func (p *Revocations) stateOf(id instanceID, n *instance, e *Event, heard bool, 
 // leaseEnds is when an instance that stays silent is no longer waited for. By
 // then it verifies nothing: it knows itself that nobody waits for it.
 func (n *instance) leaseEnds() time.Time {
-	return n.LastSeen.Add(receipt.Lease + n.Bound + max(MinSkew, n.Skew))
+	return n.LastSeen.Add(receipt.Lease + n.bound() + n.skew())
 }
 
 // waitsForEpoch reports whether some instance may still follow what was the

@@ -46,9 +46,9 @@ func (id instanceID) key() []byte {
 
 // instance is what the receipts of one process add up to.
 type instance struct {
-	Region string        `json:"region,omitzero"`
-	Reader int           `json:"reader"`
-	Bound  time.Duration `json:"bound_ms,format:milli"`
+	Region string `json:"region,omitzero"`
+	Reader int    `json:"reader"`
+	Bound  span   `json:"bound"`
 	// Place is how far it has come, and since when by its own clock.
 	Place   place     `json:"place"`
 	Applied time.Time `json:"applied"`
@@ -62,13 +62,21 @@ type instance struct {
 	Sent [streams]time.Time `json:"sent"`
 	// Skew is by how much its clock and the stream's may differ: what lay
 	// between sending and storing its last receipt, in either direction.
-	Skew time.Duration `json:"skew_ms,format:milli"`
+	Skew span `json:"skew"`
 	// Stopped is when it said bye, or that it has applied its own retirement.
 	Stopped time.Time `json:"stopped,omitzero"`
 	Retired bool      `json:"retired,omitzero"`
 	// Forgotten is up to where its marks were thrown away.
 	Forgotten place `json:"forgotten,omitzero"`
 }
+
+// span is a time.Duration that is written as a number of nanoseconds.
+type span int64
+
+func (n *instance) bound() time.Duration { return time.Duration(n.Bound) }
+
+// skew is by how much the clocks may differ, as far as it is reckoned with.
+func (n *instance) skew() time.Duration { return max(time.Duration(n.Skew), MinSkew) }
 
 // place is a point of the ledger.
 type place struct {
