@@ -2,173 +2,17 @@ package cli
 
 import (
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 )
-
-// directoryFile is what an import makes of an organisation, in YAML. A table of
-// comma-separated values has the same members as columns, and the kind first.
-type directoryFile struct {
-	Users     []entryIn `yaml:"users"`
-	Accounts  []entryIn `yaml:"accounts"`
-	Members   []entryIn `yaml:"members"`
-	Resources []entryIn `yaml:"resources"`
-}
-
-// entryIn is one thing of a file. A user is known again by their address, an
-// account by its id or else its name, a resource by its type and id.
-type entryIn struct {
-	kind     string
-	ID       string   `yaml:"id"`
-	Email    string   `yaml:"email"`
-	Name     string   `yaml:"name"`
-	Operator bool     `yaml:"operator"`
-	Account  string   `yaml:"account"` // id or name
-	Roles    []string `yaml:"roles"`
-	Type     string   `yaml:"type"`
-	Parent   string   `yaml:"parent"` // key; or Account
-}
-
-func (e *entryIn) String() string {
-	switch e.kind {
-	case "user":
-		return "user " + e.Email
-	case "member":
-		return "member " + e.Email + " of " + e.Account
-	case "resource":
-		return "resource " + e.Type + "." + e.ID
-	}
-	return e.kind + " " + e.Name
-}
-
-// check refuses what could not be found again by the next run.
-func (e *entryIn) check() error {
-	switch {
-	case e.kind == "user" && e.Email == "":
-		return errors.New("a user needs an email")
-	case e.kind == "account" && e.Name == "":
-		return errors.New("an account needs a name")
-	case e.kind == "member" && (e.Email == "" || e.Account == "" || len(e.Roles) == 0):
-		return errors.New("a member needs an email, an account and roles")
-	case e.kind == "resource" && (e.Type == "" || e.ID == "" || e.Name == "" || (e.Parent == "") == (e.Account == "")):
-		return errors.New("a resource needs a type, an id, a name and either a parent or an account")
-	}
-	return nil
-}
-
-// readDirectory reads a file into waves: what stands in a later one rests on
-// the ones before.
-func readDirectory(name string, r io.Reader) ([][]*entryIn, error) {
-	var f directoryFile
-	var err error
-	if strings.EqualFold(filepath.Ext(name), ".csv") {
-		f, err = readTable(r)
-	} else {
-		d := yaml.NewDecoder(r)
-		d.KnownFields(true)
-		if err = d.Decode(&f); errors.Is(err, io.EOF) {
-			err = nil
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	waves, seen := make([][]*entryIn, 4), map[string]bool{}
-	for i, kind := range []string{"user", "account", "member", "resource"} {
-		all := [][]entryIn{f.Users, f.Accounts, f.Members, f.Resources}[i]
-		for k := range all {
-			all[k].kind = kind
-			if err := all[k].check(); err != nil {
-				return nil, fmt.Errorf("%s %d: %w", kind, k+1, err)
-			}
-			key := all[k].String() + " " + all[k].ID
-			if seen[key] {
-				return nil, fmt.Errorf("%v stands twice", &all[k])
-			}
-			seen[key] = true
-			waves[i] = append(waves[i], &all[k])
-		}
-	}
-	byDepth, err := layers(waves[3])
-	return append(waves[:3], byDepth...), err
-}
-
-// layers puts resources behind those of the same file in which they lie.
-func layers(all []*entryIn) (out [][]*entryIn, err error) {
-	left := map[string]*entryIn{}
-	for _, e := range all {
-		left[e.Type+"."+e.ID] = e
-	}
-	for len(left) > 0 {
-		var layer []*entryIn
-		for _, e := range all {
-			if key := e.Type + "." + e.ID; left[key] == e && left[e.Parent] == nil {
-				layer = append(layer, e)
-			}
-		}
-		if len(layer) == 0 {
-			return nil, errors.New("some resources lie in each other")
-		}
-		for _, e := range layer {
-			delete(left, e.Type+"."+e.ID)
-		}
-		out = append(out, layer)
-	}
-	return out, nil
-}
-
-// readTable reads the same from comma-separated values with a header. Roles are
-// separated by semicolons.
-func readTable(r io.Reader) (f directoryFile, err error) {
-	c := csv.NewReader(r)
-	header, err := c.Read()
-	if err != nil {
-		return f, err
-	}
-	for {
-		fields, err := c.Read()
-		if errors.Is(err, io.EOF) {
-			return f, nil
-		}
-		if err != nil {
-			return f, err
-		}
-		var e entryIn
-		kind := ""
-		to := map[string]*string{"kind": &kind, "id": &e.ID, "email": &e.Email, "name": &e.Name, "account": &e.Account, "type": &e.Type, "parent": &e.Parent}
-		line, _ := c.FieldPos(0)
-		for i, name := range header {
-			switch p := to[name]; {
-			case p != nil:
-				*p = fields[i]
-			case name == "roles" && fields[i] != "":
-				e.Roles = strings.Split(fields[i], ";")
-			case name == "operator":
-				e.Operator = fields[i] == "true"
-			case name != "roles":
-				return f, fmt.Errorf("unknown column %q", name)
-			}
-		}
-		into := map[string]*[]entryIn{"user": &f.Users, "account": &f.Accounts, "member": &f.Members, "resource": &f.Resources}[kind]
-		if into == nil {
-			return f, fmt.Errorf("line %d: kind must be user, account, member or resource", line)
-		}
-		*into = append(*into, e)
-	}
-}
 
 func (a *App) importCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "import", Short: "Bring what another system knows into this one"}
@@ -196,7 +40,13 @@ type importer struct {
 	accounts map[string]*lookup[string]
 	members  map[string]*lookup[map[string]row]
 	counts   map[string]*tally
-	failures []string
+	failures []importFailure
+}
+
+// importFailure is why an entry was not imported.
+type importFailure struct {
+	Line int    `json:"line"`
+	Text string `json:"text"`
 }
 
 // tally is what became of the things of one kind.
@@ -281,7 +131,7 @@ func (im *importer) note(e *entryIn, what outcome, err error) {
 	switch {
 	case err != nil:
 		t.Failed++
-		im.failures = append(im.failures, fmt.Sprintf("%v: %v", e, err))
+		im.failures = append(im.failures, importFailure{e.line, fmt.Sprintf("%v: %v", e, err)})
 	case what == created:
 		t.Created++
 	case what == changed:
@@ -473,6 +323,7 @@ func isAbsent(err error) bool {
 
 // importSummary says what has changed, and what could not be.
 func (a *App) importSummary(im *importer) error {
+	slices.SortFunc(im.failures, func(x, y importFailure) int { return x.Line - y.Line })
 	asJSON, err := a.json()
 	if err != nil {
 		return err
@@ -499,62 +350,13 @@ func (a *App) importSummary(im *importer) error {
 	if len(im.failures) == 0 {
 		return nil
 	}
-	slices.Sort(im.failures)
 	const shown = 20
 	for i, f := range im.failures {
 		if i == shown {
 			fmt.Fprintf(a.Err, "  and %d more\n", len(im.failures)-shown)
 			break
 		}
-		fmt.Fprintf(a.Err, "  %s\n", terminalSafe(f))
+		fmt.Fprintf(a.Err, "  line %d: %s\n", f.Line, terminalSafe(f.Text))
 	}
 	return Fail(ExitRemote, fmt.Errorf("%d things could not be imported", len(im.failures)), "run the same command again: what is done already is left alone")
-}
-
-// progressLine shows on a terminal how far an import is.
-type progressLine struct {
-	w     io.Writer // nil where nobody looks
-	total int
-
-	mu    sync.Mutex
-	done  int
-	shown time.Time
-}
-
-func newProgressLine(w io.Writer, total int) *progressLine {
-	p := &progressLine{total: total}
-	if f, ok := w.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			p.w = w
-		}
-	}
-	return p
-}
-
-// step says that one thing more is done.
-func (p *progressLine) step() {
-	p.mu.Lock()
-	p.done++
-	done := p.done
-	p.mu.Unlock()
-	p.at(done, fmt.Sprintf("%d of %d", done, p.total))
-}
-
-// at shows that so much of the total is done, in words beside the bar.
-func (p *progressLine) at(done int, words string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.w == nil || time.Since(p.shown) < 100*time.Millisecond {
-		return
-	}
-	p.shown = time.Now()
-	const width = 30
-	full := min(width*done/max(p.total, 1), width)
-	fmt.Fprintf(p.w, "\r\x1b[K[%s%s] %s", strings.Repeat("#", full), strings.Repeat(".", width-full), words)
-}
-
-func (p *progressLine) end() {
-	if p.w != nil {
-		fmt.Fprint(p.w, "\r\x1b[K")
-	}
 }

@@ -28,11 +28,11 @@ users: [{email: u@example.com}]
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	for text, want := range map[string]string{
-		`users: [{email: a@b.c}, {email: a@b.c}]`:                                                     "stands twice",
-		`resources: [{type: t, id: a, name: a, parent: t.b}, {type: t, id: b, name: b, parent: t.a}]`: "lie in each other",
-		`resources: [{type: t, id: a, name: a}]`:                                                      "either a parent or an account",
-		`users: [{name: nobody}]`:                                                                     "a user needs an email",
-		`accounts: [{id: x}]`:                                                                         "an account needs a name",
+		`users: [{email: a@b.c}, {email: a@b.c}]`:                                                     "line 1: user a@b.c stands twice, first in line 1",
+		`resources: [{type: t, id: a, name: a, parent: t.b}, {type: t, id: b, name: b, parent: t.a}]`: "line 1: resource t.a and others lie in each other",
+		`resources: [{type: t, id: a, name: a}]`:                                                      "line 1: a resource needs a type, an id, a name and either a parent or an account",
+		`users: [{name: nobody}]`:                                                                     "line 1: a user needs an email",
+		`accounts: [{id: x}]`:                                                                         "line 1: an account needs a name",
 		`people: []`:                                                                                  "line 1",
 		"users: [":                                                                                    "line 1",
 	} {
@@ -41,8 +41,9 @@ users: [{email: u@example.com}]
 		}
 	}
 	for text, want := range map[string]string{
-		"kind,email\nuser,a@b.c\nthing,x\n": "line 3", "kind,colour\nuser,red\n": `unknown column "colour"`, "": "EOF",
-		"kind,email\nuser\n": "wrong number of fields",
+		"kind,email\nuser,a@b.c\nthing,x\n": "line 3", "kind,colour\nuser,red\n": `line 1: unknown column "colour"`, "": "line 1: there is no header",
+		"kind,email\nuser\n": "line 2: wrong number of fields", "kind,email\n\nuser,a@b.c\nuser,\n": "line 4: a user needs an email",
+		"kind,email\nuser,a@b.c\n\nuser,a@b.c\n": "line 4: user a@b.c stands twice, first in line 2", "kind,email\nuser,\"a\n": "line 2",
 	} {
 		if _, err := readDirectory("f.csv", strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
