@@ -8,8 +8,7 @@ import (
 	"watchword.dev/events/catalogue"
 )
 
-// templates are Cloudflare's own, with the groups that each gives and on what:
-// the first letter of a group's place is that of its scope.
+// templates are Cloudflare's own, with the groups that each gives, by scope.
 var templates = []struct{ id, name, groups string }{
 	{"edit-zone-dns", "Edit zone DNS", "zone: DNS Write"},
 	{"read-billing", "Read billing info", "account: Billing Read"},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,6 +39,7 @@ import (
 //	unfollow NAME CODE     interrupt it, and show its output
 //	natsread               print the ledger as a plain NATS client reads it
 //	fill FILE...           put the values of variables into files, for $NAME
+//	grow FILE BYTES        append lines of comment until it has so many
 //	mode PERM FILE...      the files have these permissions
 //	secret TEXT...         remember secrets
 //	nosecrets              none of them stands in a file or log of the server
@@ -52,7 +54,7 @@ func TestScripts(t *testing.T) {
 			"serve": cmdServe, "stopserve": cmdStopServe, "killserve": cmdKillServe,
 			"exits": cmdExits, "http": cmdHTTP, "json": cmdJSON, "grab": cmdGrab, "keep": cmdKeep,
 			"follow": cmdFollow, "await": cmdAwait, "unfollow": cmdUnfollow,
-			"natsread": cmdNATSRead, "fill": cmdFill, "mode": cmdMode, "secret": cmdSecret, "nosecrets": cmdNoSecrets,
+			"natsread": cmdNATSRead, "fill": cmdFill, "grow": cmdGrow, "mode": cmdMode, "secret": cmdSecret, "nosecrets": cmdNoSecrets,
 		},
 	})
 }
@@ -202,6 +204,19 @@ func cmdFill(ts *testscript.TestScript, neg bool, args []string) {
 	for _, file := range args {
 		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(os.Expand(ts.ReadFile(file), ts.Getenv)), 0o600))
 	}
+}
+
+func cmdGrow(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: grow FILE BYTES")
+	}
+	size, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	text := []byte(ts.ReadFile(args[0]))
+	for len(text) < size {
+		text = append(text, "# a line that says nothing but takes its place in the file of a script\n"...)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), text[:size], 0o600))
 }
 
 func cmdMode(ts *testscript.TestScript, neg bool, args []string) {

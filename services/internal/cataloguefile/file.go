@@ -12,6 +12,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"go.yaml.in/yaml/v4"
@@ -50,7 +51,7 @@ type File struct {
 // Read reads a file as far as its form goes. Errors are of type *Error.
 func Read(raw []byte) (*File, error) {
 	if len(raw) > MaxBytes {
-		return nil, &Error{Text: fmt.Sprintf("the file has more than %d bytes", MaxBytes)}
+		return nil, tooLarge(raw)
 	}
 	var root yaml.Node
 	dec, err := yaml.NewLoader(bytes.NewReader(raw))
@@ -77,6 +78,13 @@ func Read(raw []byte) (*File, error) {
 	}
 	f.Document = jsontext.Value(bytes.TrimSpace(out.Bytes()))
 	return f, nil
+}
+
+// tooLarge tells where a file passes the limit.
+func tooLarge(raw []byte) error {
+	line := bytes.Count(raw[:MaxBytes], []byte("\n")) + 1
+	column := utf8.RuneCount(raw[bytes.LastIndexByte(raw[:MaxBytes], '\n')+1:MaxBytes]) + 1
+	return &Error{Line: line, Column: column, Text: fmt.Sprintf("the file has more than %d bytes", MaxBytes)}
 }
 
 // Load reads a file and builds its catalogue, which replaces prev; the built-in
