@@ -145,8 +145,8 @@ func TestSize(t *testing.T) {
 // TestTooLarge: the place is where the limit is passed.
 func TestTooLarge(t *testing.T) {
 	const line = "# é\n" // five bytes
-	text := strings.Repeat(line, cataloguefile.MaxBytes/len(line)+1) + "name: x\n"
-	_, err := cataloguefile.Read([]byte(text))
+	text := strings.Repeat(line, MaxBytes/len(line)+1) + "name: x\n"
+	_, err := Read([]byte(text))
 	// 209,715 whole lines take 1,048,575 bytes; one byte more is allowed.
 	if want := "209716:2: the file has more than 1048576 bytes"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
