@@ -40,10 +40,10 @@ type usageParts struct {
 }
 
 // usageSource is the stream of reports as the projection reads it.
-type usageSource struct{ *stream.Usage }
+type usageSource struct{ *stream.Told }
 
 func (s usageSource) Read(ctx context.Context, after uint64, fn func(used.Message) error) error {
-	return s.Usage.Read(ctx, after, func(m stream.UsageMessage) error { return fn(used.Message(m)) })
+	return s.Told.Read(ctx, after, func(m stream.ToldMessage) error { return fn(used.Message(m)) })
 }
 
 func (s usageSource) Last(ctx context.Context) (uint64, error) {

@@ -11,44 +11,62 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Usage is the stream of usage reports on one connection. It is safe for
-// concurrent use.
-type Usage struct {
-	nc  *nats.Conn
-	js  jetstream.JetStream
-	cfg Config
+// Told is a stream of what nodes and enforcers tell, on one connection: receipts,
+// or reports of usage. It is safe for concurrent use.
+type Told struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	cfg    Config
+	stream string
+	prefix string // of its subjects
 }
 
 // OpenUsage opens the stream of usage reports. Whether it is there shows when it
 // is used.
-func OpenUsage(nc *nats.Conn, cfg Config) (*Usage, error) {
+func OpenUsage(nc *nats.Conn, cfg Config) (*Told, error) {
+	return openTold(nc, cfg, UsageStream, UsagePrefix)
+}
+
+// OpenReceipts opens the stream of receipts of which all are kept. Whether it is
+// there shows when it is used.
+func OpenReceipts(nc *nats.Conn, cfg Config) (*Told, error) {
+	return openTold(nc, cfg, ReceiptsStream, ReceiptPrefix)
+}
+
+// OpenProgress opens the stream that has the last receipt of each instance.
+// Whether it is there shows when it is used.
+func OpenProgress(nc *nats.Conn, cfg Config) (*Told, error) {
+	return openTold(nc, cfg, ProgressStream, ProgressPrefix)
+}
+
+func openTold(nc *nats.Conn, cfg Config, name, prefix string) (*Told, error) {
 	cfg.setDefaults()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("stream: %w", err)
 	}
-	return &Usage{nc: nc, js: js, cfg: cfg}, nil
+	return &Told{nc: nc, js: js, cfg: cfg, stream: name, prefix: prefix}, nil
 }
 
-// Publish stores a report under its subject. After an error it may be stored all
-// the same: reports count once, so it is published again.
-func (u *Usage) Publish(ctx context.Context, subject string, report []byte) error {
-	if !strings.HasPrefix(subject, UsagePrefix) {
-		return fmt.Errorf("stream: %s is no subject of a usage report", subject)
+// Publish stores a message under its subject. After an error it may be stored all
+// the same: whoever reads it takes it once, so it is published again.
+func (u *Told) Publish(ctx context.Context, subject string, data []byte) error {
+	if !strings.HasPrefix(subject, u.prefix) {
+		return fmt.Errorf("stream: %s is no subject of %s", subject, u.stream)
 	}
-	ack, err := u.js.Publish(ctx, subject, report, jetstream.WithRetryAttempts(0))
+	ack, err := u.js.Publish(ctx, subject, data, jetstream.WithRetryAttempts(0))
 	if err != nil {
-		return fmt.Errorf("stream: publish usage: %w", err)
+		return fmt.Errorf("stream: publish to %s: %w", u.stream, err)
 	}
-	if ack.Stream != UsageStream {
-		return fmt.Errorf("stream: a usage report was stored in %s", ack.Stream)
+	if ack.Stream != u.stream {
+		return fmt.Errorf("stream: what belongs into %s was stored in %s", u.stream, ack.Stream)
 	}
 	return nil
 }
 
-// UsageMessage is a report as it is stored. Data is valid within the callback
+// ToldMessage is what was told, as it is stored. Data is valid within the callback
 // that gets it.
-type UsageMessage struct {
+type ToldMessage struct {
 	Seq     uint64
 	Pending uint64 // messages behind it, as far as the server knew
 	Stored  time.Time
@@ -58,12 +76,12 @@ type UsageMessage struct {
 
 // Bounds returns the sequences of the first and the last message that the stream
 // holds; when it is empty, the first is one behind the last.
-func (u *Usage) Bounds(ctx context.Context) (first, last uint64, err error) {
+func (u *Told) Bounds(ctx context.Context) (first, last uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, u.cfg.RequestTimeout)
 	defer cancel()
-	s, err := u.js.Stream(ctx, UsageStream)
+	s, err := u.js.Stream(ctx, u.stream)
 	if err != nil {
-		return 0, 0, fmt.Errorf("stream: look at %s: %w", UsageStream, err)
+		return 0, 0, fmt.Errorf("stream: look at %s: %w", u.stream, err)
 	}
 	state := s.CachedInfo().State
 	return state.FirstSeq, state.LastSeq, nil
@@ -74,7 +92,7 @@ func (u *Usage) Bounds(ctx context.Context) (first, last uint64, err error) {
 // left out; when it ends before after, as one that was made anew does, it is read
 // from its beginning. Read returns ctx.Err() or the first error of fn; when the
 // stream cannot be reached it waits.
-func (u *Usage) Read(ctx context.Context, after uint64, fn func(UsageMessage) error) error {
+func (u *Told) Read(ctx context.Context, after uint64, fn func(ToldMessage) error) error {
 	wait := backoffMin
 	for {
 		before := after
@@ -88,7 +106,7 @@ func (u *Usage) Read(ctx context.Context, after uint64, fn func(UsageMessage) er
 		case u.nc.IsClosed():
 			return err
 		}
-		u.cfg.Log.Warn("the reader of usage subscribes anew", "error", gone.cause, "sequence", after)
+		u.cfg.Log.Warn("a reader subscribes anew", "stream", u.stream, "error", gone.cause, "sequence", after)
 		if after > before {
 			wait = backoffMin
 		}
@@ -101,7 +119,7 @@ func (u *Usage) Read(ctx context.Context, after uint64, fn func(UsageMessage) er
 	}
 }
 
-func (u *Usage) readOnce(ctx context.Context, after *uint64, fn func(UsageMessage) error) error {
+func (u *Told) readOnce(ctx context.Context, after *uint64, fn func(ToldMessage) error) error {
 	_, last, err := u.Bounds(ctx)
 	if err != nil {
 		return lost("%w", err)
@@ -111,7 +129,7 @@ func (u *Usage) readOnce(ctx context.Context, after *uint64, fn func(UsageMessag
 	}
 	setup, cancel := context.WithTimeout(ctx, u.cfg.RequestTimeout)
 	defer cancel()
-	c, err := u.js.OrderedConsumer(setup, UsageStream, jetstream.OrderedConsumerConfig{
+	c, err := u.js.OrderedConsumer(setup, u.stream, jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *after + 1,
 	})
 	if err != nil {
@@ -133,7 +151,7 @@ func (u *Usage) readOnce(ctx context.Context, after *uint64, fn func(UsageMessag
 		if err != nil {
 			return lost("%w", err)
 		}
-		if err := fn(UsageMessage{
+		if err := fn(ToldMessage{
 			Seq: meta.Sequence.Stream, Pending: meta.NumPending, Stored: meta.Timestamp.UTC(), Subject: m.Subject(), Data: m.Data(),
 		}); err != nil {
 			return err
