@@ -63,7 +63,10 @@ type TokenUpdated struct {
 	Grant  token.Grant `json:"grant"`
 	Status string      `json:"status,omitzero"` // "active" or "disabled" when the update also said so
 	Widens bool        `json:"widens,omitzero"` // as in TokenCreated
-	Origin Origin      `json:"origin,omitzero"`
+	// Reason says why nobody asked for this grant: an account's policy was
+	// applied to it. Empty for what somebody has written.
+	Reason string `json:"reason,omitzero"`
+	Origin Origin `json:"origin,omitzero"`
 }
 
 // TokenRolled says that a token's secret was replaced.

@@ -74,6 +74,9 @@ func quickTokenUpdated(data []byte) (Event, bool) {
 		e.Status = q.some()
 	}
 	e.Widens = q.may(`,"widens":true`)
+	if q.may(`,"reason":`) {
+		e.Reason = q.some()
+	}
 	if q.may(`,"origin":`) {
 		q.origin(&e.Origin)
 	}

@@ -115,6 +115,9 @@ var later = map[string]events.Event{
 		Name: "dns", OwnerKind: events.OwnedByUser, Owner: eventstest.ID(4), Secret: token.SumForeign([32]byte{1}),
 		Grant: grant(), Template: "edit-dns", TemplateVersion: 4, Widens: true, Foreign: true, Origin: origin,
 	},
+	"token.updated.v1.reason": &events.TokenUpdated{
+		Name: "deploy", Grant: grant(), Reason: "token policy of account 01000000000000000000000000000003: lifetime_too_long", Origin: origin,
+	},
 	"token.updated.v1.widens":   &events.TokenUpdated{Name: "deploy", Grant: grant(), Widens: true},
 	"enforcer.enrolled.v1.nkey": &events.EnforcerEnrolled{Name: "edge", Region: "eu", Secret: token.Sum("five"), Nkey: exampleNkey, Origin: origin},
 	"epoch.opened.v1.stopped":   &events.EpochOpened{Reason: "promoted", PreviousStopped: true},

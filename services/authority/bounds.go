@@ -1,8 +1,6 @@
 package authority
 
 import (
-	"net/netip"
-	"strings"
 	"time"
 
 	"watchword.dev/events"
@@ -29,7 +27,7 @@ func (r *rules) bound(v *view, p *principal, at command.Target, g token.Grant, n
 		if !ok {
 			continue
 		}
-		if err := keeps(a.Policy, g, now); err != nil {
+		if err := command.KeepsPolicy(a.Policy, g, now); err != nil {
 			return err
 		}
 	}
@@ -53,37 +51,6 @@ func (r *rules) reached(v *view, p *principal, at command.Target, g token.Grant)
 		}
 	}
 	return all, nil
-}
-
-// keeps says whether a grant that is made now keeps an account's policy.
-func keeps(policy aggregate.Policy, g token.Grant, now time.Time) error {
-	most := time.Duration(policy.LifetimeSecondsMax) * time.Second
-	switch {
-	case (policy.ExpiryRequired || most > 0) && g.ExpiresOn.IsZero():
-		return fault.New(fault.ExpiryRequired).WithPointer("/expires_on")
-	case most > 0 && g.ExpiresOn.Sub(now) > most:
-		return fault.New(fault.LifetimeTooLong).WithPointer("/expires_on").WithDetail("at most %v", most)
-	case policy.AddressRequired && !namesAddresses(g.Condition):
-		return fault.New(fault.AddressRequired).WithPointer("/condition")
-	}
-	return nil
-}
-
-// namesAddresses says whether a condition says which addresses may use a token.
-// All of them is no answer.
-func namesAddresses(c *token.Condition) bool {
-	if c == nil || c.RequestIP.In == nil {
-		return false
-	}
-	for _, s := range c.RequestIP.In {
-		if !strings.Contains(s, "/") {
-			continue
-		}
-		if p, err := netip.ParsePrefix(s); err != nil || p.Bits() == 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // noteExpiry gives notice of a token's end, once: of the end that it has now,

@@ -136,6 +136,8 @@ func (r *rules) decideDirectory(v *view, p *principal, cmd command.Command, now 
 		return r.removeAccount(v, p, &c, now)
 	case command.ChangePolicy:
 		return r.changePolicy(v, p, &c, now)
+	case command.ApplyPolicy:
+		return r.applyPolicy(v, p, &c, now)
 	case command.AddMember:
 		return r.addMember(v, p, &c, now)
 	case command.ChangeMember:

@@ -107,6 +107,38 @@ func (r *rules) changePolicy(v *view, p *principal, c *command.ChangePolicy, now
 	})}, nil
 }
 
+// applyPolicy brings one of the account's own tokens to what its policy asks
+// for. It is for those who may change the policy: it gives nobody anything, so
+// that they need not hold what the token does.
+//
+// A user's token is not an account's to change, even where it reaches into the
+// account. It meets the policy when its user changes it.
+func (r *rules) applyPolicy(v *view, p *principal, c *command.ApplyPolicy, now time.Time) (outcome, error) {
+	a, err := r.subjectAccount(v, p, c.Account, now)
+	if err != nil {
+		return outcome{}, err
+	}
+	if !samePolicy(a.Policy, c.Policy) {
+		return outcome{}, fault.Conflict
+	}
+	t, ok := v.token(c.Token)
+	if !ok || t.OwnerKind != events.OwnedByAccount || t.Owner != c.Account {
+		return outcome{}, fault.TokenNotFound
+	}
+	m := command.Mend(a.Policy, t, now)
+	if len(m.Breaches) == 0 {
+		return outcome{token: t.ID}, nil
+	}
+	reason := m.Reason(c.Account)
+	var data events.Event = &events.TokenDisabled{Reason: reason, Origin: p.caller.Origin}
+	if !m.ExpiresOn.IsZero() {
+		g := t.Grant
+		g.ExpiresOn = m.ExpiresOn
+		data = &events.TokenUpdated{Name: t.Name, Grant: g, Widens: t.Widens, Reason: reason, Origin: p.caller.Origin}
+	}
+	return outcome{token: t.ID, draft: r.tokenDraft(p, targetOf(t), now, data)}, nil
+}
+
 // samePolicy compares times as moments.
 func samePolicy(a, b aggregate.Policy) bool {
 	same := a.KeysEnd.Equal(b.KeysEnd)

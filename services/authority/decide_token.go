@@ -255,7 +255,8 @@ func (r *rules) rollToken(v *view, p *principal, c *command.RollToken, now time.
 }
 
 // switchToken disables or enables a token. To enable one is to give its grant
-// to whoever has its secret.
+// to whoever has its secret, so it must keep the policies of today like a new
+// one.
 func (r *rules) switchToken(v *view, p *principal, at command.Target, reason string, to aggregate.Status, now time.Time) (outcome, error) {
 	t, err := r.target(v, p, at, now)
 	if err != nil {
@@ -271,6 +272,11 @@ func (r *rules) switchToken(v *view, p *principal, at command.Target, reason str
 	}
 	if t.Status == to {
 		return outcome{token: t.ID}, nil
+	}
+	if to == aggregate.Active {
+		if err := r.bound(v, p, targetOf(t), t.Grant, now); err != nil {
+			return outcome{}, err
+		}
 	}
 	var data events.Event = &events.TokenEnabled{Reason: reason, Origin: p.caller.Origin}
 	if to == aggregate.Disabled {

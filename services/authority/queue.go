@@ -57,6 +57,7 @@ var subjects = map[string]string{
 	command.UpdateAccount{}.Verb():    subjectOf(&events.AccountUpdated{}),
 	command.RemoveAccount{}.Verb():    subjectOf(&events.AccountRemoved{}),
 	command.ChangePolicy{}.Verb():     subjectOf(&events.PolicyChanged{}),
+	command.ApplyPolicy{}.Verb():      subjectOf(&events.TokenUpdated{}),
 	command.AddMember{}.Verb():        subjectOf(&events.MemberAdded{}),
 	command.ChangeMember{}.Verb():     subjectOf(&events.MemberChanged{}),
 	command.RemoveMember{}.Verb():     subjectOf(&events.MemberRemoved{}),

@@ -258,7 +258,7 @@ var decoders = index(
 	decoder[UpdateUser](), decoder[RemoveUser](), decoder[RevokeAPIKey](), decoder[UpdateAccount](),
 	decoder[RemoveAccount](), decoder[ChangePolicy](), decoder[ChangeMember](), decoder[RemoveMember](),
 	decoder[NoteExpiry](), decoder[RegisterResource](), decoder[UpdateResource](), decoder[MoveResource](), decoder[RemoveResource](),
-	decoder[PublishCatalogue](), decoder[EnrollConsumer](), decoder[RetireConsumer](),
+	decoder[PublishCatalogue](), decoder[EnrollConsumer](), decoder[RetireConsumer](), decoder[ApplyPolicy](),
 )
 
 type decodeFunc struct {

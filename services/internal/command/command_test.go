@@ -71,6 +71,7 @@ var every = []Command{
 	ChangePolicy{Account: idA, Policy: aggregate.Policy{
 		LifetimeSecondsMax: 1, ExpiryRequired: true, AddressRequired: true, TokensMax: 2, KeysEnd: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}},
+	ApplyPolicy{Account: idA, Token: idB, Policy: aggregate.Policy{LifetimeSecondsMax: 1, AddressRequired: true}},
 	ChangeMember{ID: idA, Account: idB, Roles: []string{"x"}},
 	RemoveMember{ID: idA, Account: idB},
 	RegisterResource{Type: "t", Resource: "r", Name: "n", Parent: "p.1"},
