@@ -60,6 +60,7 @@ type asker interface {
 	Installation() (events.LogOpened, bool, error)
 	Token(token.ID) (aggregate.Token, bool, error)
 	Tokens(TokenQuery) (Page[aggregate.Token], error)
+	TokensAfter(Owner, token.ID, int) ([]aggregate.Token, error)
 	TokenCounts(Owner) (Counts, bool, error)
 	User(token.ID) (aggregate.User, bool, error)
 	UserByEmail(string) (aggregate.User, bool, error)
@@ -265,6 +266,7 @@ func (m *model) checkTokens(t testing.TB, d asker) {
 		counts, ok, err := d.TokenCounts(o)
 		live, all := m.list(o, false), m.list(o, true)
 		expect(t, "counts", counts, ok, err, Counts{Live: uint64(len(live)), All: uint64(len(all)), Seq: m.counted[o]}, len(all) > 0)
+		checkWalk(t, d, o, live)
 		for _, ended := range []bool{false, true} {
 			want := m.list(o, ended)
 			for _, descending := range []bool{false, true} {
@@ -278,6 +280,25 @@ func (m *model) checkTokens(t testing.TB, d asker) {
 				}
 			}
 		}
+	}
+}
+
+// checkWalk walks over an owner's tokens by steps that do not divide them.
+func checkWalk(t testing.TB, d asker, o Owner, want []aggregate.Token) {
+	t.Helper()
+	var got []aggregate.Token
+	for after := (token.ID{}); ; after = got[len(got)-1].ID {
+		step, err := d.TokensAfter(o, after, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(step) == 0 {
+			break
+		}
+		got = append(got, step...)
+	}
+	if len(got) != len(want) || len(got) > 0 && !reflect.DeepEqual(got, want) {
+		t.Errorf("a walk over the tokens of %v finds %d, want %d", o, len(got), len(want))
 	}
 }
 

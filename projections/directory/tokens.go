@@ -118,6 +118,35 @@ func (q *TokenQuery) byAge(r pebble.Reader, past map[token.ID]bool) ([]token.ID,
 	return ids, total, err
 }
 
+// TokensAfter returns an owner's tokens that have not ended, at most so many, in
+// the order of their ids from behind one: where a walk over all of them goes on.
+// A token that is made during the walk stands behind those before it.
+func (q *queries) TokensAfter(o Owner, after token.ID, most int) ([]aggregate.Token, error) {
+	prefix, err := ownerKey(tableLive, o)
+	if err != nil {
+		return nil, err
+	}
+	return more(q, func(r pebble.Reader) ([]aggregate.Token, error) {
+		first := append(append(slices.Clone(prefix), after[:]...), 0) // the key behind that of after
+		it, err := r.NewIter(&pebble.IterOptions{LowerBound: first, UpperBound: prefixEnd(prefix)})
+		if err != nil {
+			return nil, readError(err)
+		}
+		var all []aggregate.Token
+		for ok := it.First(); ok && len(all) < most && err == nil; ok = it.Next() {
+			var id token.ID
+			if id, err = decodeID(it.Key()[len(prefix):]); err != nil {
+				break
+			}
+			var t aggregate.Token
+			if t, err = must(r, idKey(tableToken, id), decode[aggregate.Token]); err == nil {
+				all = append(all, t)
+			}
+		}
+		return all, errors.Join(err, readError(it.Error()), it.Close())
+	})
+}
+
 // NoticesDue returns at most so many tokens of whose end notice must be given
 // by now, those first that have waited longest.
 func (q *queries) NoticesDue(now time.Time, most int) ([]aggregate.Token, error) {

@@ -93,12 +93,12 @@ func (r *rules) changePolicy(v *view, p *principal, c *command.ChangePolicy, now
 		return outcome{}, fault.New(fault.InvalidField).WithPointer("/tokens_max")
 	}
 	if r.raises(a.Policy, next) && !p.operates() {
-		return outcome{}, fault.New(fault.NotPermitted).WithPointer("/tokens_max").WithDetail("above %d it is an operator's to set", r.quota.Account)
+		return outcome{}, fault.New(fault.NotPermitted).WithPointer("/tokens_max").WithDetail("above %d it is an operator's to set", int(r.quota.Account))
 	}
 	if !next.KeysEnd.IsZero() && (next.KeysEnd.Year() < 2000 || next.KeysEnd.Year() > 9999) {
 		return outcome{}, fault.New(fault.InvalidTimes).WithPointer("/keys_end")
 	}
-	if samePolicy(a.Policy, next) {
+	if command.SamePolicy(a.Policy, next) {
 		return outcome{account: c.Account}, nil
 	}
 	return outcome{account: c.Account, draft: r.draft(p, "policy", c.Account, c.Account, now, &events.PolicyChanged{
@@ -118,7 +118,7 @@ func (r *rules) applyPolicy(v *view, p *principal, c *command.ApplyPolicy, now t
 	if err != nil {
 		return outcome{}, err
 	}
-	if !samePolicy(a.Policy, c.Policy) {
+	if !command.SamePolicy(a.Policy, c.Policy) {
 		return outcome{}, fault.Conflict
 	}
 	t, ok := v.token(c.Token)
@@ -137,11 +137,4 @@ func (r *rules) applyPolicy(v *view, p *principal, c *command.ApplyPolicy, now t
 		data = &events.TokenUpdated{Name: t.Name, Grant: g, Widens: t.Widens, Reason: reason, Origin: p.caller.Origin}
 	}
 	return outcome{token: t.ID, draft: r.tokenDraft(p, targetOf(t), now, data)}, nil
-}
-
-// samePolicy compares times as moments.
-func samePolicy(a, b aggregate.Policy) bool {
-	same := a.KeysEnd.Equal(b.KeysEnd)
-	a.KeysEnd, b.KeysEnd = time.Time{}, time.Time{}
-	return same && a == b
 }

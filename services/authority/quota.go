@@ -29,7 +29,7 @@ func (r *rules) room(v *view, at command.Target) error {
 		return nil
 	}
 	if n, _ := v.counts(o); n.Live >= uint64(most) {
-		return fault.New(fault.QuotaReached).WithDetail("at most %d", most)
+		return fault.New(fault.QuotaReached).WithDetail("at most %d", int(most))
 	}
 	return nil
 }

@@ -131,6 +131,20 @@ var quotas = []struct {
 	}, "policy.changed.v1"},
 }
 
+// TestQuotaNamesItsLimit looks at the whole answer.
+func TestQuotaNamesItsLimit(t *testing.T) {
+	s := tell(t)
+	s.full()
+	_, err := s.decide(s.me(), s.create(authoritytest.Grant(zone, dnsWrite)))
+	if got := fault.From(err).Message(); got != "The owner's quota of tokens is used up: at most 2" {
+		t.Errorf("got %q", got)
+	}
+	_, err = s.decide(s.administrator(), command.ChangePolicy{Account: s.Account, Policy: aggregate.Policy{TokensMax: 3}})
+	if f := fault.From(err); f.Pointer != "/tokens_max" || f.Message() != "Unauthorized to access requested resource: above 1 it is an operator's to set" {
+		t.Errorf("got %q at %s", f.Message(), f.Pointer)
+	}
+}
+
 func TestQuota(t *testing.T) {
 	for _, c := range quotas {
 		t.Run(c.name, func(t *testing.T) {

@@ -127,8 +127,7 @@ type policyForm struct {
 	KeysEnd            string `json:"keys_end,omitempty"`
 }
 
-func policyFormOf(a *aggregate.Account) policyForm {
-	p := a.Policy
+func policyFormOf(p aggregate.Policy) policyForm {
 	return policyForm{p.LifetimeSecondsMax, p.ExpiryRequired, p.AddressRequired, p.TokensMax, seconds(p.KeysEnd)}
 }
 
@@ -141,7 +140,7 @@ func (s *Service) getTokenPolicy(x *web.Exchange) error {
 	if !s.holds(c, st, readAccount) {
 		return fault.New(fault.NotPermitted)
 	}
-	return x.Result(policyFormOf(&st.account))
+	return x.Result(policyFormOf(st.account.Policy))
 }
 
 // putTokenPolicy replaces it. What the body leaves out is lifted.
@@ -154,21 +153,30 @@ func (s *Service) putTokenPolicy(x *web.Exchange) error {
 	if err := x.Decode(&b); err != nil {
 		return err
 	}
-	end, err := parseTime(b.KeysEnd, "/keys_end")
-	switch {
-	case err != nil:
-		return err
-	case b.LifetimeSecondsMax < 0:
-		return fault.New(fault.InvalidField).WithPointer("/lifetime_seconds_max")
-	case b.TokensMax < 0:
-		return fault.New(fault.InvalidField).WithPointer("/tokens_max")
-	}
-	r, err := s.do(x, c, command.ChangePolicy{Account: st.account.ID, Policy: aggregate.Policy{
-		LifetimeSecondsMax: b.LifetimeSecondsMax, ExpiryRequired: b.ExpiryRequired, AddressRequired: b.AddressRequired,
-		TokensMax: b.TokensMax, KeysEnd: end.Truncate(time.Second),
-	}})
+	p, err := b.policy("")
 	if err != nil {
 		return err
 	}
-	return x.Result(policyFormOf(r.Account))
+	r, err := s.do(x, c, command.ChangePolicy{Account: st.account.ID, Policy: p})
+	if err != nil {
+		return err
+	}
+	return x.Result(policyFormOf(r.Account.Policy))
+}
+
+// policy reads the form, which stands in the body at the pointer.
+func (b *policyForm) policy(at fault.Pointer) (aggregate.Policy, error) {
+	end, err := parseTime(b.KeysEnd, at+"/keys_end")
+	switch {
+	case err != nil:
+		return aggregate.Policy{}, err
+	case b.LifetimeSecondsMax < 0:
+		return aggregate.Policy{}, fault.New(fault.InvalidField).WithPointer(at + "/lifetime_seconds_max")
+	case b.TokensMax < 0:
+		return aggregate.Policy{}, fault.New(fault.InvalidField).WithPointer(at + "/tokens_max")
+	}
+	return aggregate.Policy{
+		LifetimeSecondsMax: b.LifetimeSecondsMax, ExpiryRequired: b.ExpiryRequired, AddressRequired: b.AddressRequired,
+		TokensMax: b.TokensMax, KeysEnd: end.Truncate(time.Second),
+	}, nil
 }

@@ -103,17 +103,16 @@ type lack struct {
 func (s *Service) preview(x *web.Exchange, c *caller, cmd command.CreateToken) error {
 	cmd.DryRun = true
 	out := preview{Name: cmd.Name, Lacking: []lack{}, Policies: s.policies(cmd.Grant.Policies)}
-	_, err := s.ask(x, c, cmd)
-	if err != nil {
+	names := s.resourceName
+	if _, err := s.ask(x, c, cmd); err != nil {
 		f, ok := errors.AsType[*fault.Error](err)
-		if !ok || f.Code != fault.GroupNotHeld {
+		switch {
+		case ok && f.Code == fault.GroupNotHeld:
+			names = nil // the names of what is not theirs are not for them
+		case !ok || f.Code != fault.QuotaReached:
 			return err
 		}
 		out.Lacking = append(out.Lacking, lack{f.Message(), string(f.Pointer)})
-	}
-	names := s.resourceName
-	if err != nil {
-		names = nil // the names of what is not theirs are not for them
 	}
 	words, err := summary.Of(cmd.Name, cmd.Grant, s.Catalogue(), names)
 	if err != nil {

@@ -30,6 +30,8 @@ type Directory interface {
 	Credential(token.Digest) (aggregate.Credential, bool, error)
 	Token(token.ID) (aggregate.Token, bool, error)
 	Tokens(directory.TokenQuery) (directory.Page[aggregate.Token], error)
+	TokensAfter(o directory.Owner, after token.ID, most int) ([]aggregate.Token, error)
+	TokenCounts(directory.Owner) (directory.Counts, bool, error)
 	User(token.ID) (aggregate.User, bool, error)
 	UserByEmail(index string) (aggregate.User, bool, error)
 	AllUsers(directory.Listing) (directory.Page[aggregate.User], error)
@@ -106,6 +108,8 @@ type Config struct {
 	CommandWait time.Duration
 	Limits      token.Limits // zero: token.DefaultLimits
 	Log         *slog.Logger // nil: slog.Default()
+	// Quota is the authority's, to be shown; it is the authority that keeps it.
+	Quota command.Quota
 }
 
 // Service answers the management API.
@@ -188,6 +192,8 @@ func (s *Service) directoryRoutes(rt *web.Router) {
 		{http.MethodGet, "/accounts/{account_id}/roles", s.listRoles},
 		{http.MethodGet, "/accounts/{account_id}/token_policy", s.getTokenPolicy},
 		{http.MethodPut, "/accounts/{account_id}/token_policy", s.putTokenPolicy},
+		{http.MethodPost, "/accounts/{account_id}/token_policy/preview", s.previewTokenPolicy},
+		{http.MethodPost, "/accounts/{account_id}/token_policy/apply", s.applyTokenPolicy},
 		{http.MethodGet, "/zones", s.listZones},
 		{http.MethodPost, "/zones", s.createZone},
 		{http.MethodGet, "/zones/{zone}", s.getZone},

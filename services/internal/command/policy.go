@@ -23,6 +23,13 @@ type ApplyPolicy struct {
 // Verb implements Command.
 func (ApplyPolicy) Verb() string { return "policy.apply" }
 
+// SamePolicy compares policies, and their times as moments.
+func SamePolicy(a, b aggregate.Policy) bool {
+	same := a.KeysEnd.Equal(b.KeysEnd)
+	a.KeysEnd, b.KeysEnd = time.Time{}, time.Time{}
+	return same && a == b
+}
+
 // KeepsPolicy says whether a grant that is made now keeps an account's policy.
 func KeepsPolicy(p aggregate.Policy, g token.Grant, now time.Time) error {
 	if all := breaches(p, g, now); len(all) > 0 {

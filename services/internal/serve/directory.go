@@ -91,6 +91,10 @@ func (l liveDirectory) Credential(d token.Digest) (aggregate.Credential, bool, e
 	return l.get().Credential(d)
 }
 
+func (l liveDirectory) TokensAfter(o directory.Owner, after token.ID, most int) ([]aggregate.Token, error) {
+	return l.get().TokensAfter(o, after, most)
+}
+
 func (l liveDirectory) TokenCounts(o directory.Owner) (directory.Counts, bool, error) {
 	return l.get().TokenCounts(o)
 }

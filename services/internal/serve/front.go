@@ -119,6 +119,7 @@ func (f *front) serveAll() error {
 			Verifier: liveIndex{n.index}, Count: n.usage.count, Usage: n.usage, Log: n.log,
 			Settle: []management.Waiter{n.index}, SettleTime: 250 * time.Millisecond,
 			Sealer: n.keys, RequestKey: n.keys.RequestKey(), Catalogue: n.catalogue, Format: n.format(), ReadWait: n.cfg.WaitMax,
+			Quota: n.quota(),
 		})
 		if err != nil {
 			return err

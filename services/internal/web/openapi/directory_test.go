@@ -50,6 +50,8 @@ func (l *lab) tryDirectory(try func(method, path, pattern string, as http.Header
 	try("GET", at+"/roles?page=1", of+"/roles", as, nil)
 	try("PUT", at+"/token_policy", of+"/token_policy", as, `{"lifetime_seconds_max":86400,"expiry_required":true,"keys_end":"2030-01-01T00:00:00Z"}`)
 	try("GET", at+"/token_policy", of+"/token_policy", as, nil)
+	try("POST", at+"/token_policy/preview", of+"/token_policy/preview", as, `{"policy":{"address_required":true},"limit":5}`)
+	try("POST", at+"/token_policy/apply", of+"/token_policy/apply", as, nil)
 
 	user := one(try("POST", usersPath, usersPath, as, `{"email":"new@example.com","name":"Ada"}`)).ID
 	try("GET", usersPath+"?email=new@example.com", usersPath, as, nil)
