@@ -186,10 +186,14 @@ func (u *User) Apply(r *events.Record) error {
 
 // Account is the state of an account, with its policy.
 type Account struct {
-	ID       token.ID  `json:"id"`
-	Name     string    `json:"name"`
-	Status   Status    `json:"status"`
-	Policy   Policy    `json:"policy,omitzero"`
+	ID     token.ID `json:"id"`
+	Name   string   `json:"name"`
+	Status Status   `json:"status"`
+	Policy Policy   `json:"policy,omitzero"`
+	// KeysEndSet is since when the policy has said that API keys end; zero
+	// while it does not.
+	KeysEndSet time.Time `json:"keys_end_set,omitzero"`
+
 	Created  time.Time `json:"created"`
 	Modified time.Time `json:"modified"`
 	Seq      uint64    `json:"seq"`
@@ -213,6 +217,12 @@ func (a *Account) Apply(r *events.Record) error {
 			LifetimeSecondsMax: e.LifetimeSecondsMax, ExpiryRequired: e.ExpiryRequired, AddressRequired: e.AddressRequired,
 			TokensMax: e.TokensMax, KeysEnd: e.KeysEnd,
 		}
+		switch {
+		case e.KeysEnd.IsZero():
+			a.KeysEndSet = time.Time{}
+		case a.KeysEndSet.IsZero():
+			a.KeysEndSet = r.Time
+		}
 	default:
 		return fmt.Errorf("%w: %s on an account", ErrImpossible, r.Name)
 	}
@@ -229,6 +239,9 @@ type Policy struct {
 	TokensMax          int32     `json:"tokens_max,omitzero"`
 	KeysEnd            time.Time `json:"keys_end,omitzero"`
 }
+
+// KeysOver reports whether API keys have ended at a time.
+func (p *Policy) KeysOver(now time.Time) bool { return !p.KeysEnd.IsZero() && !now.Before(p.KeysEnd) }
 
 // Member is the state of a user's membership of an account.
 type Member struct {

@@ -17,7 +17,7 @@ import (
 // of its rows. Whoever changes a row or a key raises Version.
 const (
 	Name    = "directory"
-	Version = 6
+	Version = 7
 )
 
 // ErrClosed says that the directory was closed before it was asked.

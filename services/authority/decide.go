@@ -85,6 +85,14 @@ func (r *rules) decideAs(v *view, by *command.Caller, cmd command.Command, now t
 	if err != nil {
 		return outcome{}, err
 	}
+	out, err := r.decideFor(v, p, cmd, now)
+	if err != nil && p.keyEnded {
+		return outcome{}, fault.APIKeysEnded
+	}
+	return out, err
+}
+
+func (r *rules) decideFor(v *view, p *principal, cmd command.Command, now time.Time) (outcome, error) {
 	switch c := cmd.(type) {
 	case command.CreateToken:
 		return r.createToken(v, p, &c, now)

@@ -115,7 +115,8 @@ func (r *rules) removeUser(v *view, p *principal, c *command.RemoveUser, now tim
 }
 
 // issueAPIKey gives a user a key or replaces it: operators for anybody, users
-// by their present key for themselves.
+// by their present key for themselves. Once keys have ended wherever it could be
+// used there is none to be had.
 func (r *rules) issueAPIKey(v *view, p *principal, c *command.IssueAPIKey, now time.Time) (outcome, error) {
 	u, err := v.subjectUser(p, c.User)
 	if err != nil {
@@ -126,6 +127,9 @@ func (r *rules) issueAPIKey(v *view, p *principal, c *command.IssueAPIKey, now t
 	}
 	if err := checkSecret(v, c.Secret); err != nil {
 		return outcome{}, err
+	}
+	if v.keysOver(u, now) {
+		return outcome{}, fault.APIKeysEnded
 	}
 	var data events.Event = &events.APIKeyIssued{Secret: c.Secret, Origin: p.caller.Origin}
 	if !u.Key.IsZero() {

@@ -46,7 +46,7 @@ func (r *rules) mayGrant(v *view, p *principal, kind events.OwnerKind, owner tok
 		}
 		for _, m := range matchers {
 			accounts, ok := r.reach(v, p, kind, owner, m)
-			if j, held := r.holdsGroups(v, p, g.Policies[i].Groups, m, accounts, roles); !ok || !held {
+			if j, held := r.holdsGroups(v, p, g.Policies[i].Groups, m, accounts, roles, now); !ok || !held {
 				return command.GrantFault(&token.GrantError{
 					Kind: token.NotHeld, Pointer: fmt.Sprintf("/policies/%d/permission_groups/%d", i, j), Group: g.Policies[i].Groups[j].ID,
 					Text: "the caller does not hold this permission group on all of these resources",
@@ -77,7 +77,7 @@ func (r *rules) within(p *principal, g token.Grant, now time.Time) error {
 // and holds there each of the groups that applies to what m matches; else it
 // returns the place of one that they do not hold. An account's token is in its
 // own account only, and what it holds there is for within to say.
-func (r *rules) holdsGroups(v *view, p *principal, groups []token.GroupRef, m token.Matcher, accounts []token.ID, known map[token.ID][]catalogue.RoleNumber) (int, bool) {
+func (r *rules) holdsGroups(v *view, p *principal, groups []token.GroupRef, m token.Matcher, accounts []token.ID, known map[token.ID][]catalogue.RoleNumber, now time.Time) (int, bool) {
 	applies := func(ref token.GroupRef) bool {
 		n, ok := r.catalogue.GroupNumber(ref.ID)
 		return ok && r.catalogue.Scopes(n)&(1<<m.Inner.Type) != 0
@@ -92,7 +92,7 @@ func (r *rules) holdsGroups(v *view, p *principal, groups []token.GroupRef, m to
 		}
 		roles, ok := known[account]
 		if !ok {
-			roles = r.rolesOf(v, p.user, account)
+			roles = r.rolesFor(v, p, account, now)
 			known[account] = roles
 		}
 		if len(roles) == 0 {
@@ -124,6 +124,21 @@ func (r *rules) rolesHoldGroup(roles []catalogue.RoleNumber, id string) bool {
 func (r *rules) anyHolds(roles []catalogue.RoleNumber, permission string) bool {
 	p := r.catalogue.Permission(permission)
 	return slices.ContainsFunc(roles, func(n catalogue.RoleNumber) bool { return r.catalogue.RoleHolds(n, p) })
+}
+
+// rolesFor is rolesOf for what a principal may do there by the credential that
+// they came by: by an API key nothing, once keys have ended in the account. An
+// operator's is not bound by that, so that somebody can undo it.
+func (r *rules) rolesFor(v *view, p *principal, account token.ID, now time.Time) []catalogue.RoleNumber {
+	roles := r.rolesOf(v, p.user, account)
+	if len(roles) == 0 || p.token != nil || p.user.Operator {
+		return roles
+	}
+	if a, ok := v.account(account); ok && a.Policy.KeysOver(now) {
+		p.keyEnded = true
+		return nil
+	}
+	return roles
 }
 
 // rolesOf returns the roles of the user's present membership in the account

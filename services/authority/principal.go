@@ -37,6 +37,9 @@ type principal struct {
 	grant   token.Compiled // of token
 	caller  *command.Caller
 	actor   events.Actor
+	// keyEnded says that they would have held something that they needed, had
+	// API keys not ended in the account in question.
+	keyEnded bool
 }
 
 // authenticate finds out who asks. What the head does not know, what has ended
@@ -58,6 +61,9 @@ func (r *rules) authenticate(v *view, by *command.Caller, now time.Time) (*princ
 		u, ok := v.user(c.ID)
 		if !ok || u.Status != aggregate.Active || u.Key != by.Digest || by.EmailIndex == "" || u.EmailIndex != by.EmailIndex {
 			return nil, unknown
+		}
+		if v.keysOver(u, now) {
+			return nil, fault.APIKeysEnded
 		}
 		return &principal{user: u, caller: by, actor: events.Actor{Kind: events.ActorUser, ID: u.ID, Credential: u.ID}}, nil
 	case token.KindUser, token.KindAccount:
@@ -113,6 +119,27 @@ func (v *view) accountActive(id token.ID) bool {
 	return ok && a.Status == aggregate.Active
 }
 
+// keysOver says whether a user's API key is good for nothing any more: keys have
+// ended in all accounts that they belong to, of which there are some. An
+// operator's is: no token stands for what operators do.
+func (v *view) keysOver(u *aggregate.User, now time.Time) bool {
+	if u.Operator {
+		return false
+	}
+	some := false
+	for _, m := range v.memberships(u.ID) {
+		a, ok := v.account(m.Account)
+		if !ok || a.Status != aggregate.Active {
+			continue
+		}
+		if !a.Policy.KeysOver(now) {
+			return false
+		}
+		some = true
+	}
+	return some
+}
+
 // holds says whether the principal holds a permission in an account: members by
 // their roles, an account's token by what it is, and whoever comes by a token
 // only what that token's own grant allows on the account here and now. An
@@ -120,7 +147,7 @@ func (v *view) accountActive(id token.ID) bool {
 func (r *rules) holds(v *view, p *principal, permission string, account token.ID, now time.Time) bool {
 	switch {
 	case p.user != nil:
-		if !r.anyHolds(r.rolesOf(v, p.user, account), permission) {
+		if !r.anyHolds(r.rolesFor(v, p, account, now), permission) {
 			return false
 		}
 	case p.token == nil || p.token.Owner != account || !v.accountActive(account):

@@ -56,11 +56,15 @@ func (s *Service) account(c *caller, id token.ID) (aggregate.Account, bool, erro
 	if !ok {
 		return a, false, fault.New(fault.AccountNotFound)
 	}
+	if err := c.inAccount(&a); err != nil {
+		return a, false, err
+	}
 	return a, slices.Contains(m.Roles, SuperAdministrator), nil
 }
 
 // visible returns the accounts that the caller may list, with the caller's
-// memberships; an account's token has none.
+// memberships; an account's token has none. Accounts in which API keys have
+// ended are not among those of who comes by one.
 func (s *Service) visible(c *caller) ([]aggregate.Account, []aggregate.Member, error) {
 	if own, ok := c.byAccount(); ok {
 		a, _, err := s.account(c, own)
@@ -77,7 +81,7 @@ func (s *Service) visible(c *caller) ([]aggregate.Account, []aggregate.Member, e
 		if err != nil {
 			return nil, nil, err
 		}
-		if ok && a.Status == aggregate.Active {
+		if ok && a.Status == aggregate.Active && !c.keyOver(&a) {
 			accounts, kept = append(accounts, a), append(kept, m)
 		}
 	}

@@ -3,6 +3,7 @@ package management
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -40,8 +41,9 @@ type caller struct {
 	address   netip.Addr
 	now       time.Time
 
-	account token.ID // in which the request was last found to be about something
-	needs   []need   // what the request has needed, for the count of uses
+	header  http.Header // of the answer, for those who come by an API key
+	account token.ID    // in which the request was last found to be about something
+	needs   []need      // what the request has needed, for the count of uses
 }
 
 // person is under whose key the caller's personal fields are sealed: the user,
@@ -102,6 +104,11 @@ func (s *Service) authenticate(x *web.Exchange) (*caller, error) {
 	if cred.Key() {
 		c, err := s.byKey(cred)
 		if err != nil {
+			return nil, err
+		}
+		x.Recognised()
+		if err := s.sunset(x, c); err != nil {
+			s.countRejected(c)
 			return nil, err
 		}
 		return c, s.admit(x, c, c.user.ID)

@@ -36,6 +36,7 @@ func (s *Service) standing(c *caller, id token.ID) (*standing, error) {
 		if ok && own != id {
 			return nil, fault.New(fault.AccountNotFound)
 		}
+		c.announce(&a)
 		return &standing{account: a, all: true}, nil
 	}
 	m, ok, err := s.Directory.MemberOf(id, c.user.ID)
@@ -44,6 +45,9 @@ func (s *Service) standing(c *caller, id token.ID) (*standing, error) {
 	}
 	if !ok {
 		return nil, fault.New(fault.AccountNotFound)
+	}
+	if err := c.inAccount(&a); err != nil {
+		return nil, err
 	}
 	return &standing{account: a, roles: s.roles(&m)}, nil
 }
