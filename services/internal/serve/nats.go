@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 
 	"watchword.dev/events/stream"
 	"watchword.dev/services/config"
@@ -76,6 +77,14 @@ func (n *natsSide) dial(url string, r embed.Role, seedFile string) (*nats.Conn, 
 		return nil, err
 	}
 	return nats.Connect(url, opts...)
+}
+
+// key reads the key of a role that logs in nowhere.
+func (n *natsSide) key(r embed.Role) (nkeys.KeyPair, error) {
+	if n.server != nil {
+		return embed.ReadSeed(r, n.server.SeedFile(r))
+	}
+	return embed.ReadSeed(r, n.seedFile(r))
 }
 
 // seedFile is where the seed of a role lies when NATS is elsewhere.

@@ -352,6 +352,7 @@ func (n *node) run(ctx context.Context, announce io.Writer) error {
 	}
 	actor(n.watchDisk)
 	actor(n.watchPulses)
+	actor(n.admitEnrolled)
 	actor(n.directory.run)
 	actor(n.index.run)
 	actor(n.usage.run)
