@@ -96,7 +96,7 @@ func (n *node) retirements() (<-chan *nats.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	heard := make(chan *nats.Msg, 64) // one is enough to sweep for all
+	heard := make(chan *nats.Msg, 64)
 	for _, e := range []events.Event{&events.EnforcerRetired{}, &events.ConsumerRetired{}} {
 		if _, err := nc.ChanSubscribe(stream.LivePrefix+events.SubjectOf(e.EventName())[len(events.SubjectPrefix):], heard); err != nil {
 			return nil, fmt.Errorf("follow retirements: %w", err)
@@ -114,6 +114,9 @@ func (n *node) sweepEnrolled(ctx context.Context, service *callout.Service, reti
 		case <-ctx.Done():
 			return
 		case m := <-retired:
+			for len(retired) > 0 { // one look is enough for all
+				m = <-retired
+			}
 			if seq, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64); err == nil {
 				limit, cancel := context.WithTimeout(ctx, sweepEvery)
 				if err := n.directory.Wait(limit, seq); err != nil && ctx.Err() == nil {

@@ -28,42 +28,35 @@ type listing struct {
 		ID string `json:"id"`
 	} `json:"server"`
 	Data struct {
-		Connections []struct {
-			Number uint64 `json:"cid"`
-			Holder string `json:"authorized_user"` // the id, as the login has named it
-		} `json:"connections"`
+		Connections []connection `json:"connections"`
 	} `json:"data"`
+}
+
+type connection struct {
+	Number  uint64 `json:"cid"`
+	Account string `json:"account"`
+	Holder  string `json:"authorized_user"` // the id, as the login has named it
 }
 
 // Sweep ends the connections of all who may not log in any more, on all
 // servers, and returns how many those were. What it could not do, and a server
 // that does not answer, is left to the next Sweep.
 func (s *Service) Sweep(ctx context.Context) (ended int, err error) {
-	var all []error
-	for _, r := range []embed.Role{embed.Enforcer, embed.Consumer} {
-		n, err := s.sweep(ctx, r)
-		ended, all = ended+n, append(all, err)
-	}
-	return ended, errors.Join(all...)
-}
-
-// sweep goes through the connections of one kind, page by page, until no
-// server has a full one.
-func (s *Service) sweep(ctx context.Context, r embed.Role) (ended int, err error) {
+	// Page by page, until no server has a full one.
 	for offset, more := 0, true; more; offset += page {
 		more = false
-		err := s.list(ctx, r, offset, func(l *listing) error {
+		err := s.list(ctx, offset, func(l *listing) error {
 			more = more || len(l.Data.Connections) >= page
 			var all []error
 			for _, c := range l.Data.Connections {
-				if s.entitled(r, c.Holder) {
+				if s.entitled(&c) {
 					continue
 				}
 				if err := s.kick(ctx, l.Server.ID, c.Number); err != nil {
 					all = append(all, err)
 					continue
 				}
-				s.cfg.Log.Info("a connection is ended: its holder is retired", "kind", string(r), "id", c.Holder)
+				s.cfg.Log.Info("a connection is ended: its holder is retired", "account", c.Account, "id", c.Holder)
 				ended++
 			}
 			return errors.Join(all...)
@@ -77,18 +70,26 @@ func (s *Service) sweep(ctx context.Context, r embed.Role) (ended int, err error
 
 // entitled says whether the holder of a connection may have it. Who cannot be
 // looked up may: a directory that fails must not cut everybody off.
-func (s *Service) entitled(r embed.Role, holder string) bool {
-	id, err := token.ParseID(holder)
+func (s *Service) entitled(c *connection) bool {
+	id, err := token.ParseID(c.Holder)
 	if err != nil {
 		return false
 	}
-	active, err := s.active(r, id)
-	return active || err != nil
+	for _, r := range enrolled {
+		if c.Account == r.Account() {
+			active, err := s.active(r, id)
+			return active || err != nil
+		}
+	}
+	return false
 }
 
-// list asks all servers for a page of connections and calls visit for each
-// server's answer.
-func (s *Service) list(ctx context.Context, r embed.Role, offset int, visit func(*listing) error) error {
+// enrolled are the roles of those who enroll.
+var enrolled = []embed.Role{embed.Enforcer, embed.Consumer}
+
+// list asks all servers for a page of the connections of each kind and calls
+// visit for each answer.
+func (s *Service) list(ctx context.Context, offset int, visit func(*listing) error) error {
 	nc := s.cfg.Conn
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
@@ -97,8 +98,10 @@ func (s *Service) list(ctx context.Context, r embed.Role, offset int, visit func
 	}
 	defer sub.Unsubscribe()
 	ask := fmt.Appendf(nil, `{"auth":true,"offset":%d,"limit":%d}`, offset, page)
-	if err := nc.PublishRequest(embed.Connections(r), inbox, ask); err != nil {
-		return fmt.Errorf("callout: list connections: %w", err)
+	for _, r := range enrolled {
+		if err := nc.PublishRequest(embed.Connections(r), inbox, ask); err != nil {
+			return fmt.Errorf("callout: list connections: %w", err)
+		}
 	}
 	for wait := listTime; ; wait = quiet {
 		limit, cancel := context.WithTimeout(ctx, wait)
