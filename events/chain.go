@@ -90,8 +90,22 @@ func DecodeCommit(at Position, seq uint64, subject string, payload []byte, dst [
 	return Standard.DecodeCommit(at, seq, subject, payload, dst)
 }
 
+// DecodePayload is DecodeCommit for a payload that has come without its
+// subject, which follows from the name of its first event.
+func DecodePayload(at Position, seq uint64, payload []byte, dst []Record) (Commit, error) {
+	return Standard.decode(at, seq, "", payload, dst)
+}
+
 // DecodeCommit is the package function with the types of this catalogue.
 func (c *Catalogue) DecodeCommit(at Position, seq uint64, subject string, payload []byte, dst []Record) (Commit, error) {
+	if subject == "" {
+		return Commit{}, fmt.Errorf("sequence %d: %w: no subject", seq, ErrMalformed)
+	}
+	return c.decode(at, seq, subject, payload, dst)
+}
+
+// decode takes an empty subject for that of the first event.
+func (c *Catalogue) decode(at Position, seq uint64, subject string, payload []byte, dst []Record) (Commit, error) {
 	if seq != at.Seq+1 {
 		return Commit{}, fmt.Errorf("%w: after sequence %d came %d", ErrGap, at.Seq, seq)
 	}
@@ -113,8 +127,11 @@ func (c *Catalogue) DecodeCommit(at Position, seq uint64, subject string, payloa
 			return Commit{}, fmt.Errorf("sequence %d, event %d: %w", seq, out.End.Number+1, err)
 		}
 		r.Seq = seq
-		if !subjectFits(subject, r.Name) {
-			return Commit{}, fmt.Errorf("sequence %d: %w: a %s on subject %q", seq, ErrMalformed, r.Name, subject)
+		if out.Subject == "" {
+			out.Subject = SubjectOf(r.Name)
+		}
+		if !subjectFits(out.Subject, r.Name) {
+			return Commit{}, fmt.Errorf("sequence %d: %w: a %s on subject %q", seq, ErrMalformed, r.Name, out.Subject)
 		}
 		if err := out.End.advance(r); err != nil {
 			return Commit{}, fmt.Errorf("sequence %d: %w", seq, err)

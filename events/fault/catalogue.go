@@ -93,6 +93,8 @@ const (
 	NotEmpty          Code = "not_empty"
 	LastAdministrator Code = "last_administrator"
 	CatalogueInUse    Code = "catalogue_in_use"
+	FeedRewound       Code = "feed_rewound"
+	FeedReplaced      Code = "feed_replaced"
 
 	// What the service cannot do now.
 	RateLimited    Code = "rate_limited"
@@ -289,6 +291,10 @@ var states = []Entry{
 		When: "The only Super Administrator of an account would lose the role or leave; only an operator may do that."},
 	{Code: CatalogueInUse, Number: 20031, Status: 400, Text: "The catalogue drops what is in use",
 		When: "Tokens or members use what a catalogue would drop; ?dry_run=true lists them, and ?force=true publishes it all the same."},
+	{Code: FeedRewound, Number: 20060, Status: 410, Text: "The ledger ends before this position",
+		When: "The feed was asked for what comes after a sequence that the ledger has not reached: it has lost something, or is another one. Do not go on from there."},
+	{Code: FeedReplaced, Number: 20061, Status: 410, Text: "The position is of another epoch of the ledger",
+		When: "The feed was asked for what comes after an event that is not in the ledger. Do not go on from there."},
 }
 
 var outages = []Entry{

@@ -3,12 +3,14 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
@@ -77,6 +79,24 @@ func (x *Exchange) Header() http.Header { return x.w.Header() }
 // Credential returns what the request presented, or the fault of a malformed
 // header.
 func (x *Exchange) Credential() (Credential, error) { return x.credential, x.credErr }
+
+// Stream begins an answer that goes on for as long as the client and the
+// handler like, and returns where it is written. The server's deadlines end: the
+// handler sets one before each write, by Controller.
+func (x *Exchange) Stream(contentType string) (io.Writer, error) {
+	rc := x.Controller()
+	if err := errors.Join(rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{})); err != nil {
+		return nil, fmt.Errorf("web: stream: %w", err)
+	}
+	h := x.w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("X-Accel-Buffering", "no") // nginx would hold it back
+	x.w.WriteHeader(http.StatusOK)
+	return x.w, nil
+}
+
+// Controller returns what flushes an answer and sets its deadlines.
+func (x *Exchange) Controller() *http.ResponseController { return http.NewResponseController(x.w) }
 
 // UserAgent returns what the client says that it is, cut to a sane length and
 // without control characters.
