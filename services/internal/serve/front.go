@@ -54,6 +54,9 @@ func (f *front) add(g *run.Group) {
 		return f.server.Serve(f.n.listener)
 	}, func(error) {
 		f.draining.Store(true)
+		if f.n.fanout != nil {
+			f.n.fanout.Close() // its answers would not end by themselves
+		}
 		f.shutdown(f.server)
 	})
 	if f.n.cfg.Metrics == "" {
@@ -140,6 +143,7 @@ func (f *front) serveAll() error {
 			return err
 		}
 		s.Routes(rt)
+		n.fanout.Routes(rt)
 	}
 	openapi.Routes(rt)
 	f.routes.Store(rt)
@@ -267,6 +271,11 @@ func (f *front) readiness() readiness {
 			}
 		}
 		r.Projections = append(r.Projections, p)
+	}
+	if n.fanout != nil {
+		if err := n.fanout.Err(); err != nil {
+			bad("feed: " + err.Error())
+		}
 	}
 	x := n.index.get()
 	s := x.Stats()

@@ -79,12 +79,13 @@ var (
 	descWrong    = prometheus.NewDesc("watchword_wrong_credentials_total", "Credentials that were presented and are not ours, refused with 429 or not.", nil, nil)
 	descReports  = prometheus.NewDesc("watchword_usage_reports_total", "Reports of usage that this node has told; failed ones are told again.", []string{"result"}, nil)
 	descLost     = prometheus.NewDesc("watchword_usage_lost_total", "Uses of credentials that this node had no room to count.", nil, nil)
+	descFeeds    = prometheus.NewDesc("watchword_feed_streams", "Enforcing services that follow the feed over HTTP.", nil, nil)
 	descBuild    = prometheus.NewDesc("watchword_build_info", "1, with the version of the binary.", []string{"version", "go"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c nodeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descSequence, descLag, descStopped, descTokens, descMemory, descDisk, descPen, descThrottle, descWrong, descReports, descLost, descBuild} {
+	for _, d := range []*prometheus.Desc{descSequence, descLag, descStopped, descTokens, descMemory, descDisk, descPen, descThrottle, descWrong, descReports, descLost, descFeeds, descBuild} {
 		ch <- d
 	}
 }
@@ -122,6 +123,9 @@ func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(descReports, told.Sent, "sent")
 	counter(descReports, told.Failed, "failed")
 	counter(descLost, told.Lost)
+	if c.n.fanout != nil {
+		gauge(descFeeds, float64(c.n.fanout.Streams()))
+	}
 	version, goVersion := buildVersion()
 	gauge(descBuild, 1, version, goVersion)
 }

@@ -26,6 +26,7 @@ import (
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/authority"
 	"watchword.dev/services/config"
+	"watchword.dev/services/fanout"
 	"watchword.dev/services/internal/cli"
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/embed"
@@ -53,6 +54,7 @@ type node struct {
 	usage      *usageParts
 	pen        *authority.Pen // nil where another node has it
 	authority  command.Authority
+	fanout     *fanout.Service // nil where nothing is verified
 
 	listener net.Listener
 	front    *front
@@ -155,6 +157,11 @@ func (n *node) open(ctx context.Context) error {
 	}
 	if err := n.openUsage(); err != nil {
 		return err
+	}
+	if n.cfg.Runs(config.RoleIntrospection) {
+		if err := n.openFeed(); err != nil {
+			return err
+		}
 	}
 	return n.openAuthority(ctx)
 }
@@ -353,6 +360,9 @@ func (n *node) run(ctx context.Context, announce io.Writer) error {
 	actor(n.watchDisk)
 	actor(n.watchPulses)
 	actor(n.admitEnrolled)
+	if n.fanout != nil {
+		actor(n.passOn)
+	}
 	actor(n.directory.run)
 	actor(n.index.run)
 	actor(n.usage.run)
@@ -400,6 +410,9 @@ func (n *node) watchPulses(ctx context.Context) error {
 		h := &heard{p, time.Now()}
 		n.heard.Store(h)
 		n.index.get().Observe(h.pulse, h.at)
+		if n.fanout != nil {
+			n.fanout.Pulse(b)
+		}
 	})
 }
 

@@ -208,6 +208,7 @@ func TestEveryRoute(t *testing.T) {
 	try("POST", "/v1/upkeep/rebuild/directory", "/v1/upkeep/rebuild/{projection}", as, nil)
 	l.jobDone(as)
 	try("POST", "/v1/verify", "/v1/verify", bearer(l.enforcer), `{"secret":"x","permission":"dns.records.read"}`)
+	try("GET", "/v1/feed?after=0&follow=false", "/v1/feed", bearer(l.enforcer), nil)
 	form := bearer(l.enforcer)
 	form["Content-Type"] = []string{"application/x-www-form-urlencoded"}
 	try("POST", "/oauth2/introspect", "/oauth2/introspect", form, "token=x")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -26,6 +27,7 @@ import (
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/authority"
 	"watchword.dev/services/authority/authoritytest"
+	"watchword.dev/services/fanout"
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/keyring"
 	"watchword.dev/services/internal/keyring/keyringtest"
@@ -285,6 +287,7 @@ func (l *lab) serve(ring *keyring.Keyring, reached management.Waiter) {
 		Issuer: func() string { return l.url }, AtLeastWait: 100 * time.Millisecond,
 	}))
 	in.Routes(rt)
+	l.serveFeed(rt, logger)
 	up := upkeep.New(upkeep.Config{
 		Operator: m.Operator, Log: logger,
 		Rebuild: map[string]upkeep.Work{"directory": l.checkDirectory},
@@ -308,6 +311,40 @@ func (l *lab) serve(ring *keyring.Keyring, reached management.Waiter) {
 	case <-time.After(10 * time.Second):
 		l.t.Fatal("the index does not get ready")
 	}
+}
+
+// serveFeed adds the feed, and waits until it has begun.
+func (l *lab) serveFeed(rt *web.Router, logger *slog.Logger) {
+	live := must[*fanout.Service](l.t)(fanout.New(fanout.Config{Ledger: placed{l.ledger.Connect(), l.ledger}, Enforcers: l.index, Log: logger}))
+	live.Routes(rt)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := live.Run(ctx); ctx.Err() == nil {
+			l.t.Errorf("the feed: %v", err)
+		}
+	})
+	l.t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+}
+
+// placed is a ledger that knows where its commits end.
+type placed struct {
+	*eventstest.Log
+	ledger *eventstest.Ledger
+}
+
+func (p placed) PositionAt(_ context.Context, seq uint64) (events.Position, error) {
+	if seq == 0 {
+		return events.Position{}, nil
+	}
+	all, err := p.ledger.Commits()
+	if err != nil || seq > uint64(len(all)) {
+		return events.Position{}, errors.Join(events.ErrRewind, err)
+	}
+	return all[seq-1].End, nil
 }
 
 // answer is what came back.

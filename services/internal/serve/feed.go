@@ -1,0 +1,35 @@
+package serve
+
+import (
+	"context"
+	"crypto/ed25519"
+
+	"watchword.dev/events/feed"
+	"watchword.dev/services/fanout"
+	"watchword.dev/services/internal/embed"
+)
+
+// openFeed opens what passes the ledger on to enforcers, where verifications
+// are answered. It hears each commit from the server as it is stored.
+func (n *node) openFeed() error {
+	nc, err := n.nats.connect(embed.Node, false)
+	if err != nil {
+		return err
+	}
+	key := n.keys.PulseKey().Public().(ed25519.PublicKey)
+	n.fanout, err = fanout.New(fanout.Config{
+		Ledger: n.ledger, Live: feed.New(nc, feed.Config{PulseKey: key, Log: n.log}),
+		Enforcers: liveIndex{n.index}, PulseKey: key, Log: n.log,
+	})
+	return err
+}
+
+// passOn runs the feed until ctx ends. One that has stopped is shown by /readyz,
+// as a projection is: ending the process would help nobody.
+func (n *node) passOn(ctx context.Context) error {
+	if err := n.fanout.Run(ctx); ctx.Err() == nil {
+		n.log.Error("the feed has stopped", "error", err)
+	}
+	<-ctx.Done()
+	return nil
+}
