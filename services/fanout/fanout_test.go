@@ -233,7 +233,7 @@ func TestConformance(t *testing.T) {
 // TestBytes: what is sent are the stored bytes, with what a reader needs to go
 // on by itself.
 func TestBytes(t *testing.T) {
-	n := serve(t)
+	n := serve(t, func(c *fanout.Config) { c.Beat = time.Hour })
 	ends := n.accounts(3)
 	for _, c := range []struct {
 		query, last string

@@ -203,9 +203,6 @@ func (t *stream) run(w wish, head uint64) error {
 	beat := time.NewTicker(t.s.Beat)
 	defer beat.Stop()
 	for {
-		if w.once && t.sent.Seq >= head {
-			return nil
-		}
 		g := t.s.hub.look(t.sent.Seq)
 		if g.behind {
 			if err := t.catchUp(); err != nil {
@@ -218,6 +215,9 @@ func (t *stream) run(w wish, head uint64) error {
 		}
 		if last := t.last.Load(); last > 0 && t.sent.Seq >= last {
 			return errRetired
+		}
+		if w.once && t.sent.Seq >= head {
+			return nil
 		}
 		select {
 		case <-g.changed:
