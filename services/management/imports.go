@@ -1,14 +1,11 @@
 package management
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -46,6 +43,7 @@ type importedToken struct {
 // The outcomes of a row. One that has failed can be sent again as it is.
 const (
 	importCreated   = "created"
+	importChanged   = "changed" // of the directory
 	importUnchanged = "unchanged"
 	importConflict  = "conflict"
 	importRefused   = "refused"
@@ -55,23 +53,16 @@ const (
 // importOutcome is what became of a row. The pointer is into the row.
 type importOutcome struct {
 	Outcome string        `json:"outcome"`
-	ID      string        `json:"id,omitempty"` // of the token
+	ID      string        `json:"id,omitempty"` // of what the row is about
 	Code    int           `json:"code,omitzero"`
 	Reason  fault.Code    `json:"reason,omitempty"`
 	Message string        `json:"message,omitempty"`
 	Pointer fault.Pointer `json:"pointer,omitempty"`
 }
 
-// importRun is one request of an import.
+// importRun is one request of an import of tokens.
 type importRun struct {
-	s   *Service
-	ctx context.Context
-	by  command.Caller
-	dry bool
-	seq atomic.Uint64 // the highest of what was done
-	// broken is the fault of a row whose handling panicked.
-	broken atomic.Pointer[fault.Error]
-
+	*importBatch
 	mu     sync.Mutex // guards owners
 	owners map[string]importOwner
 }
@@ -109,80 +100,33 @@ func (s *Service) importTokens(x *web.Exchange) error {
 	case n > importRows:
 		return fault.New(fault.BatchTooLarge).WithDetail("at most %d tokens", importRows)
 	}
-	run := &importRun{s: s, ctx: x.Context(), dry: dry, owners: map[string]importOwner{}}
-	if run.by, err = s.sender(x, c); err != nil {
+	run := &importRun{owners: map[string]importOwner{}}
+	if run.importBatch, err = s.importBatch(x, c, dry); err != nil {
 		return err
 	}
-	run.by.Bulk = true
-	out := run.all(b.Tokens)
-	if f := run.broken.Load(); f != nil {
-		return f
-	}
-	if seq := run.seq.Load(); seq > 0 {
-		x.Sequence(seq)
-		s.settle(x.Context(), seq)
+	out, err := run.all(x, b.Tokens, run.one)
+	if err != nil {
+		return err
 	}
 	return x.Result(struct {
 		Tokens []importOutcome `json:"tokens"`
 	}{out})
 }
 
-// all imports the rows. Those under way at the same time become one commit.
-func (r *importRun) all(rows []jsontext.Value) []importOutcome {
-	out := make([]importOutcome, len(rows))
-	var next atomic.Int64
-	var group sync.WaitGroup
-	for range min(importAtOnce, len(rows)) {
-		group.Go(func() {
-			defer func() { // the router sees only the request's own goroutine
-				if p := recover(); p != nil {
-					r.broken.Store(web.Recovered(p))
-				}
-			}()
-			for i := next.Add(1) - 1; i < int64(len(rows)); i = next.Add(1) - 1 {
-				out[i] = r.one(rows[i])
-			}
-		})
-	}
-	group.Wait()
-	return out
-}
-
 // one imports a row.
 func (r *importRun) one(raw jsontext.Value) importOutcome {
 	cmd, err := r.command(raw)
 	if err != nil {
-		return r.refusal(token.ID{}, err)
+		return r.refusal("", err)
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, r.s.CommandWait)
-	defer cancel()
-	res, err := r.s.Authority.Do(ctx, r.by, cmd)
+	res, err := r.do(cmd)
 	if err != nil {
-		return r.refusal(cmd.ID, outcome(err))
-	}
-	for old := r.seq.Load(); old < res.Seq && !r.seq.CompareAndSwap(old, res.Seq); old = r.seq.Load() {
+		return r.refusal(cmd.ID.String(), err)
 	}
 	if res.Unchanged && res.Token != nil {
 		return importOutcome{Outcome: importUnchanged, ID: cmd.ID.String()}
 	}
 	return importOutcome{Outcome: importCreated, ID: cmd.ID.String()}
-}
-
-// refusal says why a row was not imported. Of the row it quotes nothing.
-func (r *importRun) refusal(id token.ID, err error) importOutcome {
-	f := fault.From(err)
-	e := f.Entry()
-	out := importOutcome{Outcome: importRefused, Code: e.Number, Reason: f.Code, Message: f.Message(), Pointer: f.Pointer}
-	if !id.IsZero() {
-		out.ID = id.String()
-	}
-	switch {
-	case e.Status >= http.StatusInternalServerError:
-		out.Outcome = importFailed
-	case f.Code == fault.Conflict:
-		out.Outcome = importConflict
-	}
-	return out
 }
 
 // command reads a row.

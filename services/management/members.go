@@ -220,28 +220,37 @@ type memberBody struct {
 
 // rolesOf returns the names of the roles that a body asks for.
 func (s *Service) rolesOf(b *memberBody) ([]string, error) {
-	refused := fault.New(fault.InvalidRoles).WithPointer("/roles")
-	if len(b.Roles) == 0 || len(b.Roles) > maxRoles {
-		return nil, refused
+	refs := make([]string, len(b.Roles))
+	for i, v := range b.Roles {
+		var err error
+		if v.Kind() == jsontext.KindBeginObject {
+			var o struct {
+				ID string `json:"id"`
+			}
+			err = json.Unmarshal(v, &o)
+			refs[i] = o.ID
+		} else {
+			err = json.Unmarshal(v, &refs[i])
+		}
+		if err != nil {
+			return nil, fault.New(fault.InvalidRoles).WithPointer(fault.Pointer("/roles").Index(i))
+		}
+	}
+	return s.roleNames(refs)
+}
+
+// roleNames returns the names of roles that are given by name or id.
+func (s *Service) roleNames(refs []string) ([]string, error) {
+	refused := fault.New(fault.InvalidRoles)
+	if len(refs) == 0 || len(refs) > maxRoles {
+		return nil, refused.WithPointer("/roles")
 	}
 	known := map[string]string{}
 	for _, r := range s.Catalogue().Roles() {
 		known[r.Name], known[roleID(r.Name)] = r.Name, r.Name
 	}
-	names := make([]string, 0, len(b.Roles))
-	for i, v := range b.Roles {
-		var ref string
-		if v.Kind() == jsontext.KindBeginObject {
-			var o struct {
-				ID string `json:"id"`
-			}
-			if err := json.Unmarshal(v, &o); err != nil {
-				return nil, refused.WithPointer(fault.Pointer("/roles").Index(i))
-			}
-			ref = o.ID
-		} else if err := json.Unmarshal(v, &ref); err != nil {
-			return nil, refused.WithPointer(fault.Pointer("/roles").Index(i))
-		}
+	names := make([]string, 0, len(refs))
+	for i, ref := range refs {
 		name, ok := known[ref]
 		if !ok {
 			return nil, refused.WithPointer(fault.Pointer("/roles").Index(i))

@@ -162,6 +162,7 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.Handle(http.MethodGet, prefill.Path, s.readLink)
 	rt.Handle(http.MethodPost, importPath, s.importTokens)
 	rt.Exempt(importPath)
+	rt.Handle(http.MethodPost, importDirectoryPath, s.importDirectory)
 	rt.Handle(http.MethodGet, base+"/catalogue", s.getCatalogue)
 	rt.Handle(http.MethodPut, base+"/catalogue", s.putCatalogue)
 

@@ -151,22 +151,33 @@ func (s *Service) registerUser(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
-	cmd := command.RegisterUser{ID: id, EmailIndex: s.Sealer.EmailIndex(*b.Email), Operator: b.Operator}
-	email, err := s.seal(x.Context(), id, *b.Email)
+	name := ""
+	if b.Name != nil {
+		name = *b.Name
+	}
+	cmd, err := s.registration(x.Context(), id, *b.Email, name)
 	if err != nil {
 		return err
 	}
-	cmd.Email = *email
-	if b.Name != nil && *b.Name != "" {
-		if cmd.Name, err = s.seal(x.Context(), id, *b.Name); err != nil {
-			return err
-		}
-	}
+	cmd.Operator = b.Operator
 	r, err := s.do(x, c, cmd)
 	if err != nil {
 		return err
 	}
 	return s.showPerson(x, r.User)
+}
+
+// registration seals what is known of a new user; "" is no name.
+func (s *Service) registration(ctx context.Context, id token.ID, email, name string) (cmd command.RegisterUser, err error) {
+	sealed, err := s.seal(ctx, id, email)
+	if err != nil {
+		return cmd, err
+	}
+	cmd = command.RegisterUser{ID: id, Email: *sealed, EmailIndex: s.Sealer.EmailIndex(email)}
+	if name != "" {
+		cmd.Name, err = s.seal(ctx, id, name)
+	}
+	return cmd, err
 }
 
 // updatePerson changes a user's address or name.

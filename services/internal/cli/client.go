@@ -24,7 +24,6 @@ const maxAnswer = 64 << 20
 type client struct {
 	ctx  Context
 	http *http.Client
-	bulk bool // an import, which lets others go first
 }
 
 func (a *App) client() (*client, error) {
@@ -101,9 +100,6 @@ func (c *client) request(ctx context.Context, method, path string, in any) (*htt
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "watchword-cli")
-	if c.bulk {
-		r.Header.Set("Watchword-Bulk", "true")
-	}
 	return r, nil
 }
 
@@ -139,8 +135,9 @@ func (c *client) do(r *http.Request, out any) error {
 
 // statusError is a refusal with its HTTP status.
 type statusError struct {
-	status int
-	text   string
+	status     int
+	text       string
+	retryAfter time.Duration // zero: the server did not say
 }
 
 func (e *statusError) Error() string { return e.text }
@@ -154,13 +151,16 @@ func remoteError(resp *http.Response, errs []apiError) error {
 			text += " (at " + p + ")"
 		}
 	}
-	err := &statusError{resp.StatusCode, fmt.Sprintf("%s [HTTP %d, code %d]", text, resp.StatusCode, code)}
+	err := &statusError{status: resp.StatusCode, text: fmt.Sprintf("%s [HTTP %d, code %d]", text, resp.StatusCode, code)}
+	if s, bad := strconv.Atoi(resp.Header.Get("Retry-After")); bad == nil {
+		err.retryAfter = time.Duration(s) * time.Second
+	}
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return Fail(ExitDenied, err, "the credential in use may be wrong, revoked, or may not do this")
 	case http.StatusTooManyRequests:
-		if s, bad := strconv.Atoi(resp.Header.Get("Retry-After")); bad == nil {
-			return Fail(ExitRemote, err, fmt.Sprintf("the server limits how often one may ask; try again in %v", time.Duration(s)*time.Second))
+		if err.retryAfter > 0 {
+			return Fail(ExitRemote, err, fmt.Sprintf("the server limits how often one may ask; try again in %v", err.retryAfter))
 		}
 	case http.StatusServiceUnavailable:
 		return Fail(ExitRemote, err, "the server is starting or has no pen at the moment; try again shortly", "its /readyz says what it waits for")

@@ -2,15 +2,13 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"slices"
-	"strings"
 	"sync"
+	"time"
 
+	json "github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 )
 
@@ -26,19 +24,18 @@ Nothing is removed. What is as the file says is left alone, so an import that wa
 		},
 	}
 	dir.Flags().BoolVar(&dry, "dry-run", false, "only say what would change")
-	dir.Flags().IntVar(&workers, "concurrency", 16, "how many requests are under way at a time")
+	dir.Flags().IntVar(&workers, "concurrency", 4, "how many requests of up to 1000 things are under way at a time")
 	cmd.AddCommand(dir, a.importTokensCommand())
 	return cmd
 }
 
 // importer is one import under way.
 type importer struct {
-	c   *client
-	dry bool
+	c    *client
+	dry  bool
+	show *progressLine
 
 	mu       sync.Mutex // guards what follows
-	accounts map[string]*lookup[string]
-	members  map[string]*lookup[map[string]row]
 	counts   map[string]*tally
 	failures []importFailure
 }
@@ -57,13 +54,6 @@ type tally struct {
 	Failed    int `json:"failed"`
 }
 
-// lookup is something that is asked for once, however many want it.
-type lookup[T any] struct {
-	once sync.Once
-	v    T
-	err  error
-}
-
 func (a *App) importDirectory(ctx context.Context, name string, dry bool, workers int) error {
 	f, err := os.Open(name)
 	if err != nil {
@@ -78,247 +68,80 @@ func (a *App) importDirectory(ctx context.Context, name string, dry bool, worker
 	if err != nil {
 		return err
 	}
-	c.bulk = true
-	im := &importer{c: c, dry: dry, accounts: map[string]*lookup[string]{}, members: map[string]*lookup[map[string]row]{}, counts: map[string]*tally{}}
+	im := &importer{c: c, dry: dry, counts: map[string]*tally{}}
 	total := 0
 	for _, w := range waves {
 		total += len(w)
 	}
-	show := newProgressLine(a.Err, total)
+	im.show = newProgressLine(a.Err, total)
+	defer im.show.end()
 	for _, w := range waves {
-		if err := im.wave(ctx, w, max(workers, 1), show); err != nil {
-			show.end()
+		if err := im.wave(ctx, w, workers); err != nil {
 			return err
 		}
 	}
-	show.end()
+	im.show.end()
 	return a.importSummary(im)
 }
 
 // wave imports what rests on nothing in the same wave.
-func (im *importer) wave(ctx context.Context, all []*entryIn, workers int, show *progressLine) error {
-	next := make(chan *entryIn)
-	var running sync.WaitGroup
-	for range min(workers, len(all)) {
-		running.Go(func() {
-			for e := range next {
-				what, err := im.one(ctx, e)
-				im.note(e, what, err)
-				show.step()
-			}
-		})
+func (im *importer) wave(ctx context.Context, all []*entryIn, workers int) error {
+	s := rowSender{
+		c: im.c, path: api + "/import/directory", member: "entries", dry: im.dry, retryFor: time.Minute,
+		note: func(r batchRow, o *rowOutcome) { im.note(all[r.line], o) },
+		sent: func() {},
 	}
-	defer running.Wait()
-	defer close(next)
-	for _, e := range all {
+	read, err := s.all(ctx, workers, func(ctx context.Context, out chan<- []batchRow) error { return batchesOf(ctx, all, out) })
+	if err == nil && read != nil {
+		err = Fail(ExitLocal, read)
+	}
+	return err
+}
+
+// batchesOf cuts a wave into requests.
+func batchesOf(ctx context.Context, all []*entryIn, out chan<- []batchRow) error {
+	var batch []batchRow
+	size := 0
+	for i, e := range all {
+		body, err := json.Marshal(e)
+		if err != nil {
+			return fmt.Errorf("%v: %w", e, err)
+		}
+		batch, size = append(batch, batchRow{i, body}), size+len(body)
+		if len(batch) < batchRows && size < batchBytes && i < len(all)-1 {
+			continue
+		}
 		select {
-		case next <- e:
+		case out <- batch:
+			batch, size = nil, 0
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 	}
 	return nil
 }
 
-func (im *importer) note(e *entryIn, what outcome, err error) {
+// note counts what became of a thing.
+func (im *importer) note(e *entryIn, o *rowOutcome) {
 	im.mu.Lock()
-	defer im.mu.Unlock()
-	t := im.counts[e.kind]
+	t := im.counts[e.Kind]
 	if t == nil {
 		t = &tally{}
-		im.counts[e.kind] = t
+		im.counts[e.Kind] = t
 	}
-	switch {
-	case err != nil:
-		t.Failed++
-		im.failures = append(im.failures, importFailure{e.line, fmt.Sprintf("%v: %v", e, err)})
-	case what == created:
+	switch o.Outcome {
+	case "created":
 		t.Created++
-	case what == changed:
+	case "changed":
 		t.Changed++
-	default:
+	case "unchanged":
 		t.Unchanged++
-	}
-}
-
-// outcome is what became of one thing.
-type outcome int
-
-const (
-	unchanged outcome = iota
-	created
-	changed
-)
-
-func (im *importer) one(ctx context.Context, e *entryIn) (outcome, error) {
-	switch e.kind {
-	case "user":
-		return im.user(ctx, e)
-	case "account":
-		return im.account(ctx, e)
-	case "member":
-		return im.member(ctx, e)
-	}
-	return im.resource(ctx, e)
-}
-
-// write sends a change unless this is a dry run.
-func (im *importer) write(ctx context.Context, what outcome, method, path string, body row) (outcome, error) {
-	if im.dry {
-		return what, nil
-	}
-	return what, im.c.call(ctx, method, path, body, nil)
-}
-
-func (im *importer) user(ctx context.Context, e *entryIn) (outcome, error) {
-	var found []row
-	if err := im.c.call(ctx, http.MethodGet, api+"/users?email="+url.QueryEscape(e.Email), nil, &found); err != nil {
-		return 0, err
-	}
-	b := row{"name": e.Name}
-	if len(found) > 0 {
-		if found[0].text("name") == e.Name {
-			return unchanged, nil
-		}
-		return im.write(ctx, changed, http.MethodPatch, api+"/users/"+found[0].text("id"), b)
-	}
-	b["email"], b["operator"] = e.Email, e.Operator
-	if e.ID != "" {
-		b["id"] = e.ID
-	}
-	return im.write(ctx, created, http.MethodPost, api+"/users", b)
-}
-
-func (im *importer) account(ctx context.Context, e *entryIn) (outcome, error) {
-	var now row
-	if e.ID == "" {
-		id, err := im.accountNamed(ctx, e.Name)
-		if err != nil {
-			return 0, err
-		}
-		if id != "" {
-			return unchanged, nil
-		}
-	} else {
-		switch err := im.c.call(ctx, http.MethodGet, api+"/accounts/"+url.PathEscape(e.ID), nil, &now); {
-		case err == nil && now.text("name") == e.Name:
-			return unchanged, nil
-		case err == nil:
-			return im.write(ctx, changed, http.MethodPut, api+"/accounts/"+e.ID, row{"name": e.Name})
-		case !isAbsent(err):
-			return 0, err
-		}
-	}
-	b := row{"name": e.Name}
-	if e.ID != "" {
-		b["id"] = e.ID
-	}
-	return im.write(ctx, created, http.MethodPost, api+"/accounts", b)
-}
-
-// accountNamed returns the id of the only account with this name; "" for none.
-func (im *importer) accountNamed(ctx context.Context, name string) (string, error) {
-	var found []row
-	if err := im.c.call(ctx, http.MethodGet, api+"/accounts?all=true&name=equal:"+url.QueryEscape(name), nil, &found); err != nil {
-		return "", err
-	}
-	if len(found) > 1 {
-		return "", fmt.Errorf("%d accounts have the name %q: say which by its id", len(found), name)
-	}
-	if len(found) == 0 {
-		return "", nil
-	}
-	return found[0].text("id"), nil
-}
-
-// once returns the look-up of a key.
-func once[T any](im *importer, m map[string]*lookup[T], key string, ask func() (T, error)) (T, error) {
-	im.mu.Lock()
-	l := m[key]
-	if l == nil {
-		l = &lookup[T]{}
-		m[key] = l
+	default:
+		t.Failed++
+		im.failures = append(im.failures, importFailure{e.line, fmt.Sprintf("%v: %s", e, o.Message)})
 	}
 	im.mu.Unlock()
-	l.once.Do(func() { l.v, l.err = ask() })
-	return l.v, l.err
-}
-
-// accountID returns the id of an account that an entry names by id or name.
-func (im *importer) accountID(ctx context.Context, account string) (string, error) {
-	if isID(account) {
-		return account, nil
-	}
-	id, err := once(im, im.accounts, account, func() (string, error) { return im.accountNamed(ctx, account) })
-	if err == nil && id == "" && !im.dry {
-		err = fmt.Errorf("no account has the name %q", account)
-	}
-	return id, err
-}
-
-func (im *importer) member(ctx context.Context, e *entryIn) (outcome, error) {
-	id, err := im.accountID(ctx, e.Account)
-	if err != nil {
-		return 0, err
-	}
-	path := api + "/accounts/" + id + "/members"
-	known, err := once(im, im.members, id, func() (map[string]row, error) {
-		by := map[string]row{}
-		if id == "" {
-			return by, nil // a dry run, and the account is not there yet
-		}
-		all, err := im.c.list(ctx, path, url.Values{})
-		if im.dry && isAbsent(err) {
-			err = nil
-		}
-		for _, m := range all {
-			by[m.text("email")] = m
-		}
-		return by, err
-	})
-	if err != nil {
-		return 0, err
-	}
-	m, ok := known[e.Email]
-	if !ok {
-		return im.write(ctx, created, http.MethodPost, path, row{"email": e.Email, "roles": e.Roles})
-	}
-	have := strings.Split(m.text("roles"), ", ")
-	want := slices.Clone(e.Roles)
-	slices.Sort(have)
-	slices.Sort(want)
-	if slices.Equal(have, want) {
-		return unchanged, nil
-	}
-	return im.write(ctx, changed, http.MethodPut, path+"/"+m.text("id"), row{"roles": e.Roles})
-}
-
-func (im *importer) resource(ctx context.Context, e *entryIn) (outcome, error) {
-	parent := e.Parent
-	if parent == "" {
-		id, err := im.accountID(ctx, e.Account)
-		if err != nil {
-			return 0, err
-		}
-		parent = "com.cloudflare.api.account." + id
-	}
-	path := api + "/resources/" + url.PathEscape(e.Type) + "/" + url.PathEscape(e.ID)
-	var now row
-	switch err := im.c.call(ctx, http.MethodGet, path, nil, &now); {
-	case err == nil && now.text("name") == e.Name && now.text("parent") == parent:
-		return unchanged, nil
-	case err == nil:
-		return im.write(ctx, changed, http.MethodPut, path, row{"name": e.Name, "parent": parent})
-	case !isAbsent(err):
-		return 0, err
-	}
-	return im.write(ctx, created, http.MethodPost, api+"/resources", row{"type": e.Type, "id": e.ID, "name": e.Name, "parent": parent})
-}
-
-// isAbsent reports whether the server says that there is no such thing.
-func isAbsent(err error) bool {
-	e, ok := errors.AsType[*statusError](err)
-	return ok && e.status == http.StatusNotFound
+	im.show.step()
 }
 
 // importSummary says what has changed, and what could not be.

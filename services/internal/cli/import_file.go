@@ -24,20 +24,20 @@ type directoryFile struct {
 // entryIn is one thing of a file. A user is known again by their address, an
 // account by its id or else its name, a resource by its type and id.
 type entryIn struct {
-	kind     string
+	Kind     string   `yaml:"-" json:"kind"`
 	line     int      // of the file
-	ID       string   `yaml:"id"`
-	Email    string   `yaml:"email"`
-	Name     string   `yaml:"name"`
-	Operator bool     `yaml:"operator"`
-	Account  string   `yaml:"account"` // id or name
-	Roles    []string `yaml:"roles"`
-	Type     string   `yaml:"type"`
-	Parent   string   `yaml:"parent"` // key; or Account
+	ID       string   `yaml:"id" json:"id,omitzero"`
+	Email    string   `yaml:"email" json:"email,omitzero"`
+	Name     string   `yaml:"name" json:"name,omitzero"`
+	Operator bool     `yaml:"operator" json:"operator,omitzero"`
+	Account  string   `yaml:"account" json:"account,omitzero"` // id or name
+	Roles    []string `yaml:"roles" json:"roles,omitzero"`
+	Type     string   `yaml:"type" json:"type,omitzero"`
+	Parent   string   `yaml:"parent" json:"parent,omitzero"` // key; or Account
 }
 
 func (e *entryIn) String() string {
-	switch e.kind {
+	switch e.Kind {
 	case "user":
 		return "user " + e.Email
 	case "member":
@@ -45,19 +45,19 @@ func (e *entryIn) String() string {
 	case "resource":
 		return "resource " + e.Type + "." + e.ID
 	}
-	return e.kind + " " + e.Name
+	return e.Kind + " " + e.Name
 }
 
 // check refuses what could not be found again by the next run.
 func (e *entryIn) check() error {
 	switch {
-	case e.kind == "user" && e.Email == "":
+	case e.Kind == "user" && e.Email == "":
 		return errors.New("a user needs an email")
-	case e.kind == "account" && e.Name == "":
+	case e.Kind == "account" && e.Name == "":
 		return errors.New("an account needs a name")
-	case e.kind == "member" && (e.Email == "" || e.Account == "" || len(e.Roles) == 0):
+	case e.Kind == "member" && (e.Email == "" || e.Account == "" || len(e.Roles) == 0):
 		return errors.New("a member needs an email, an account and roles")
-	case e.kind == "resource" && (e.Type == "" || e.ID == "" || e.Name == "" || (e.Parent == "") == (e.Account == "")):
+	case e.Kind == "resource" && (e.Type == "" || e.ID == "" || e.Name == "" || (e.Parent == "") == (e.Account == "")):
 		return errors.New("a resource needs a type, an id, a name and either a parent or an account")
 	}
 	return nil
@@ -78,7 +78,7 @@ func readDirectory(name string, r io.Reader) ([][]*entryIn, error) {
 	for i, kind := range []string{"user", "account", "member", "resource"} {
 		all := [][]entryIn{f.Users, f.Accounts, f.Members, f.Resources}[i]
 		for k := range all {
-			all[k].kind = kind
+			all[k].Kind = kind
 			if err := all[k].check(); err != nil {
 				return nil, fmt.Errorf("line %d: %w", all[k].line, err)
 			}

@@ -21,13 +21,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The bounds of one request, below those of the server, and of what a report
-// names.
-const (
-	batchRows   = 1000
-	batchBytes  = 768 << 10
-	maxFailures = 10_000
-)
+// maxFailures bounds what a report names.
+const maxFailures = 10_000
 
 const importTokensRoute = "/client/v4/import/tokens"
 
@@ -110,20 +105,6 @@ type tokenFailure struct {
 	Pointer string `json:"pointer,omitzero"`
 }
 
-// batchRow is a row on its way.
-type batchRow struct {
-	line int
-	body jsontext.Value
-}
-
-// rowOutcome is what the server says of a row.
-type rowOutcome struct {
-	Outcome string `json:"outcome"`
-	Reason  string `json:"reason"`
-	Message string `json:"message"`
-	Pointer string `json:"pointer"`
-}
-
 func (a *App) importTokens(ctx context.Context, name string, f *tokenImportFlags) error {
 	in, size := a.In, int64(0)
 	if name != "-" {
@@ -144,7 +125,6 @@ func (a *App) importTokens(ctx context.Context, name string, f *tokenImportFlags
 	if err != nil {
 		return err
 	}
-	c.bulk = true
 	counted := &countingReader{r: in}
 	im := &tokenImport{
 		c: c, flags: f, show: newProgressLine(a.Err, int(size)), read: &counted.n,
@@ -188,29 +168,13 @@ func (im *tokenImport) run(ctx context.Context, in io.Reader) error {
 	for _, g := range groups {
 		im.groups[g.Name] = append(im.groups[g.Name], g)
 	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	batches := make(chan []batchRow)
-	var running sync.WaitGroup
-	for range max(im.flags.workers, 1) {
-		running.Go(func() {
-			for b := range batches {
-				if err := im.send(ctx, b); err != nil {
-					stop(err)
-				}
-			}
-		})
+	read, err := im.sender().all(ctx, im.flags.workers, func(ctx context.Context, out chan<- []batchRow) error {
+		return im.batches(ctx, in, out)
+	})
+	if err == nil && read != nil {
+		err = Fail(ExitLocal, read)
 	}
-	err := im.batches(ctx, in, batches)
-	close(batches)
-	running.Wait()
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	if err != nil {
-		return Fail(ExitLocal, err)
-	}
-	return nil
+	return err
 }
 
 // batches cuts the file into requests.
@@ -248,7 +212,7 @@ func (im *tokenImport) batches(ctx context.Context, in io.Reader, out chan<- []b
 
 // refuse counts a row that is not sent.
 func (im *tokenImport) refuse(line int, why error) {
-	im.note(line, &rowOutcome{Outcome: "refused", Reason: "invalid_row", Message: why.Error()})
+	im.note(line, refusedRow(why))
 }
 
 // note counts what became of a row.
@@ -372,6 +336,20 @@ func names(resources map[string]any, kind string) bool {
 		}
 	}
 	return false
+}
+
+// sender sends the rows of the import.
+func (im *tokenImport) sender() *rowSender {
+	return &rowSender{
+		c: im.c, path: importTokensRoute, member: "tokens", dry: im.flags.dry, retryFor: im.flags.retryFor,
+		note: func(r batchRow, o *rowOutcome) { im.note(r.line, o) },
+		sent: func() {
+			im.mu.Lock()
+			done := im.counts.all()
+			im.mu.Unlock()
+			im.show.at(int(im.read.Load()), fmt.Sprintf("%d tokens", done))
+		},
+	}
 }
 
 // tokenReport is the summary for programs.

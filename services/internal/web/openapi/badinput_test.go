@@ -66,6 +66,7 @@ func (l *lab) bodied(ids map[string]string) []route {
 		route{"PUT", "/client/v4/user/api_key", asAdmin, `{"x":1}`, true, web.MaxBody},
 		route{"DELETE", "/client/v4/user/api_key", asAdmin, `{"reason":"r"}`, true, web.MaxBody},
 		route{"PUT", "/client/v4/catalogue", asAdmin, `{"name":"n"}`, false, catalogue.MaxDocument},
+		route{"POST", importDirectoryPath, asAdmin, `{"entries":[{"x":1}]}`, false, 1 << 20},
 		route{"POST", importPath, asAdmin, `{"tokens":[{"x":1}]}`, false, 1 << 20},
 		route{"POST", "/v1/enforcers", asAdmin, `{"name":"n"}`, false, web.MaxBody},
 		route{"DELETE", "/v1/enforcers/" + l.enforcerID.String(), asAdmin, `{"reason":"r"}`, true, web.MaxBody},

@@ -98,6 +98,8 @@ func (l *lab) wish(r web.Route, p person, n int) string {
 		return ""
 	case r.Pattern == importPath:
 		return imports(foreign(p.email, fmt.Sprint("of elsewhere ", n), grant("n", dnsWrite, typeZone+"."+l.zoneOf(p))))
+	case r.Pattern == importDirectoryPath:
+		return entries(fmt.Sprintf(`{"kind":"resource","type":%q,"id":"n%d","name":"n","account":%q}`, typeZone, n, p.account))
 	case last == "zones":
 		return `{"name":"n","account":{"id":"` + p.account.String() + `"}}`
 	case last == "resources":
