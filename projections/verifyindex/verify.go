@@ -237,6 +237,7 @@ func (q *query) decide(r rowView) {
 	switch s := r.state; {
 	case s.has(flagsDead), s.has(flagReplaced) && q.now.UnixMilli() >= s.until():
 		d.Reason = token.ReasonRevoked
+		return
 	case s.has(flagDisabled):
 		d.Reason = token.ReasonDisabled
 	default:
@@ -245,27 +246,27 @@ func (q *query) decide(r rowView) {
 		if allowed && !q.held(r) {
 			d.Reason, d.Policy = token.ReasonNoPolicy, token.ID{}
 		}
-		if g := r.grant(); g.ByAddress() || g.Bounded() || s.has(flagReplaced) {
-			q.limit(r)
-		}
+	}
+	if g := r.grant(); g.ByAddress() || g.Bounded() || r.state.has(flagReplaced) {
+		q.limit(r)
 	}
 }
 
 // limit tells what besides the ledger may change the answer.
 func (q *query) limit(r rowView) {
-	d := q.d
-	d.ByAddress = r.grant().ByAddress()
+	q.d.ByAddress = r.grant().ByAddress()
 	from, to := r.grant().Validity()
-	switch d.Reason {
-	case token.ReasonNone:
-		d.Until = to
-		if r.state.has(flagReplaced) {
-			if end := fromMilli(r.state.until()); to.IsZero() || end.Before(to) {
-				d.Until = end
-			}
-		}
-	case token.ReasonNotYetValid:
-		d.Until = from
+	q.endsAt(from)
+	q.endsAt(to)
+	if r.state.has(flagReplaced) {
+		q.endsAt(fromMilli(r.state.until()))
+	}
+}
+
+// endsAt notes that the clock changes the answer at t, if that is still to come.
+func (q *query) endsAt(t time.Time) {
+	if t.After(q.now) && (q.d.Until.IsZero() || t.Before(q.d.Until)) {
+		q.d.Until = t
 	}
 }
 
