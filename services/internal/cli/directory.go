@@ -86,6 +86,7 @@ func (a *App) nounCommand(n noun, what string, needed []string) *cobra.Command {
 		create.Flags().StringVar(&f.id, "id", "", "the id that it gets, 32 hexadecimal digits (default: a fresh one)")
 		update.Flags().StringVar(&f.name, "name", "", "the new name")
 		list.Flags().BoolVar(&f.all, "all", false, "all there are, for operators")
+		cmd.AddCommand(a.policyCommand())
 	case "member":
 		cmd.PersistentFlags().StringVar(&f.account, "account", "", "id of the account")
 		for _, c := range []*cobra.Command{create, update} {

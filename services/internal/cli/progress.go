@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// progressLine shows on a terminal how far an import is.
+// progressLine shows on a terminal how far a long piece of work is.
 type progressLine struct {
 	w     io.Writer // nil where nobody looks
 	total int
@@ -51,8 +51,9 @@ func (p *progressLine) at(done int, words string) {
 	fmt.Fprintf(p.w, "\r\x1b[K[%s%s] %s", strings.Repeat("#", full), strings.Repeat(".", width-full), words)
 }
 
+// end takes the line away. There may have been none.
 func (p *progressLine) end() {
-	if p.w != nil {
+	if p != nil && p.w != nil {
 		fmt.Fprint(p.w, "\r\x1b[K")
 	}
 }

@@ -112,11 +112,15 @@ func (a *App) preview(ctx context.Context, c *client, f *tokenFlags, body map[st
 			fmt.Fprintf(a.Out, "  warning: %s\n", terminalSafe(line))
 		}
 		for _, l := range p.Lacking {
-			fmt.Fprintf(a.Out, "  lacking: %s (%s)\n", terminalSafe(l.Message), terminalSafe(l.Pointer))
+			at := ""
+			if l.Pointer != "" {
+				at = " (" + l.Pointer + ")"
+			}
+			fmt.Fprintf(a.Out, "  lacking: %s%s\n", terminalSafe(l.Message), terminalSafe(at))
 		}
 	}
 	if err == nil && len(p.Lacking) > 0 {
-		err = Fail(ExitDenied, errors.New("you do not hold all that this token would"))
+		err = Fail(ExitDenied, errors.New("you may not create this token"))
 	}
 	return err
 }
