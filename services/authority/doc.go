@@ -11,6 +11,10 @@
 // authorisation are part of the decision: a token revoked by the command
 // before cannot mint another.
 //
+// Of an owner's tokens the state has the number, too, with the sequence of its
+// last change, so that the overlay counts on from any directory and a quota is
+// kept to the token, however many creations come at once.
+//
 // # What a node is believed
 //
 // A command that comes over NATS names its caller by the digest of the secret
