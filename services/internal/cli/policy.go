@@ -226,7 +226,6 @@ func (a *App) walkPolicy(ctx context.Context, account string, p *policyForm, pre
 	if err != nil {
 		return err
 	}
-	c.bulk = !preview
 	path, limit := policyPath(account)+"/apply", applyAtOnce
 	if preview {
 		path, limit = policyPath(account)+"/preview", previewAtOnce
