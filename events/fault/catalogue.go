@@ -76,6 +76,7 @@ const (
 	InvalidVerifyRequest   Code = "invalid_verify_request"
 	BatchTooLarge          Code = "batch_too_large"
 	InvalidCatalogue       Code = "invalid_catalogue"
+	ReceiptRefused         Code = "receipt_refused"
 
 	// What the state of things forbids.
 	TokenRevoked      Code = "token_revoked"
@@ -258,6 +259,8 @@ var contents = []Entry{
 		When: "A batch holds more verifications, or an import more tokens, than the limit."},
 	{Code: InvalidCatalogue, Number: 20030, Status: 400, Text: "Invalid catalogue",
 		When: "A catalogue with a mistake, which the detail tells; nothing is published."},
+	{Code: ReceiptRefused, Number: 20033, Status: 400, Text: "Not a receipt of this enforcer",
+		When: "A receipt over HTTP that is malformed, or not signed by the enforcer whose key came with it, or more than a minute old or early by the clock of the node."},
 }
 
 var states = []Entry{

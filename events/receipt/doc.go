@@ -22,8 +22,8 @@
 // An instance is one process of an enforcing service. It reports within a second
 // when it has moved, at once when a revocation was in what it applied (see
 // [Revokes]), every ten seconds in any case, and says bye when it verifies no
-// more. What concerns revocations is kept; of the rest the last one of each
-// instance. [Reporter] does all that.
+// more. Signs of life alone replace each other, the rest is kept. [Reporter] does
+// all that.
 //
 // # What an instance owes
 //

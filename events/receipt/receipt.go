@@ -26,12 +26,16 @@ type Kind string
 
 // The kinds of receipt.
 const (
+	// Hello is the first receipt of an instance: before it, the instance has
+	// verified nothing. It is kept.
+	Hello Kind = "hello"
 	// Revocation says that a revocation is among what was applied: it is
 	// refused from AppliedAt on. Such receipts are kept.
 	Revocation Kind = "revocation"
 	// Progress is a sign of life. The last one of each instance is kept.
 	Progress Kind = "progress"
-	// Bye says that the instance has stopped and verifies nothing more.
+	// Bye says that the instance has stopped and verifies nothing more. It is
+	// kept.
 	Bye Kind = "bye"
 )
 
@@ -204,7 +208,7 @@ func (r *Receipt) check() error {
 		what = "instance"
 	case !regionFits(r.Region):
 		what = "region"
-	case r.Kind != Revocation && r.Kind != Progress && r.Kind != Bye:
+	case r.Kind != Hello && r.Kind != Revocation && r.Kind != Progress && r.Kind != Bye:
 		what = "kind"
 	case r.Epoch > maxEpoch, r.Sequence > maxCount, r.Number > maxCount, r.Number < r.Sequence,
 		(r.Sequence == 0) != (r.Number == 0), (r.Sequence == 0) != (r.Epoch == 0), (r.Sequence == 0) != (r.Head == events.Hash{}):
@@ -254,7 +258,7 @@ func newInstance(random io.Reader) string {
 // Where receipts are published: behind the prefix stand the enforcer's id and
 // the instance.
 const (
-	ReceiptPrefix  = "ww.receipt."  // revocation and bye
+	ReceiptPrefix  = "ww.receipt."  // hello, revocation and bye
 	ProgressPrefix = "ww.progress." // progress
 )
 

@@ -41,7 +41,9 @@ func examples() map[string]receipt.Receipt {
 		Enforcer: eventstest.ID(9), Instance: strings.Repeat("z", receipt.MaxInstance), Kind: receipt.Progress,
 		Reader: 3, Bound: 10 * time.Second, AppliedAt: eventstest.Epoch, SentAt: eventstest.Epoch,
 	}
-	return map[string]receipt.Receipt{"revocation": r, "bye": bye, "hello": hello}
+	first := r
+	first.Kind = receipt.Hello
+	return map[string]receipt.Receipt{"revocation": r, "bye": bye, "hello": hello, "first": first}
 }
 
 // TestGolden holds the form to its bytes: enforcers of other versions and in
@@ -83,6 +85,7 @@ func TestSubject(t *testing.T) {
 		kind receipt.Kind
 		want string
 	}{
+		{receipt.Hello, "ww.receipt." + r.Enforcer.String() + ".k3v9ax"},
 		{receipt.Revocation, "ww.receipt." + r.Enforcer.String() + ".k3v9ax"},
 		{receipt.Bye, "ww.receipt." + r.Enforcer.String() + ".k3v9ax"},
 		{receipt.Progress, "ww.progress." + r.Enforcer.String() + ".k3v9ax"},

@@ -122,7 +122,7 @@ func (r *Reporter) Applied(at events.Position, revocation bool) {
 // Hello makes the instance known and waits until it is. A process must not
 // verify before: nobody would wait for it to hear of a revocation.
 func (r *Reporter) Hello(ctx context.Context) error {
-	return r.send(ctx, Progress)
+	return r.send(ctx, Hello)
 }
 
 // Acknowledged is when the newest receipt was made that is known to be stored;
@@ -187,7 +187,7 @@ func (r *Reporter) due() (kind Kind, wait time.Duration) {
 	kind, at := Progress, r.stored.Add(leaseEvery)
 	switch {
 	case !r.greeted:
-		at = now
+		kind, at = Hello, now
 	case r.owes:
 		kind, at = Revocation, now
 	case r.now.at.Seq != r.told:
@@ -227,7 +227,8 @@ func (r *Reporter) send(ctx context.Context, kind Kind) error {
 		r.tries++
 		return err
 	}
-	r.tries, r.retryAt, r.greeted = 0, time.Time{}, true
+	r.tries, r.retryAt = 0, time.Time{}
+	r.greeted = r.greeted || kind == Hello
 	r.stored, r.told = receipt.SentAt, max(r.told, receipt.Sequence)
 	// What came while it was under way is still owed.
 	if kind == Revocation && r.heard.at.Seq == receipt.Sequence {

@@ -91,7 +91,7 @@ func TestReporter(t *testing.T) {
 		p := &post{}
 		r, stop := reporting(t, p)
 		got := p.since(0)
-		if len(got) != 1 || got[0].Kind != receipt.Progress || got[0].Sequence != 0 || got[0].Instance != r.Instance() ||
+		if len(got) != 1 || got[0].Kind != receipt.Hello || got[0].Sequence != 0 || got[0].Instance != r.Instance() ||
 			got[0].Bound != 10*time.Second || got[0].Region != "eu" || got[0].Reader != receipt.ReaderVersion {
 			t.Fatalf("hello: %+v", got)
 		}
@@ -222,7 +222,7 @@ func TestHello(t *testing.T) {
 		if err := r.Hello(t.Context()); err != nil || r.Acknowledged().IsZero() {
 			t.Errorf("hello: %v", err)
 		}
-		if got := p.since(0); len(got) != 1 || got[0].Sequence != 5 || got[0].Kind != receipt.Progress || got[0].Instance != "one" {
+		if got := p.since(0); len(got) != 1 || got[0].Sequence != 5 || got[0].Kind != receipt.Hello || got[0].Instance != "one" {
 			t.Errorf("hello: %+v", got)
 		}
 		p.takes = time.Hour

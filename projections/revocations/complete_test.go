@@ -44,14 +44,15 @@ func TestCompleteWhenAllHaveHeard(t *testing.T) {
 func TestCompleteWhenBoundsAreOver(t *testing.T) {
 	w := newWorld(t)
 	for name, bound := range map[string]time.Duration{"a": 10 * time.Second, "b": 40 * time.Second} {
-		r := w.receipt(edge, name, receipt.Progress, w.at.Seq)
+		r := w.receipt(edge, name, receipt.Hello, w.at.Seq)
 		r.Bound = bound
 		w.hear(w.message(r))
 	}
 	// The clock of c is five seconds behind that of the stream.
-	r := w.receipt(edge, "c", receipt.Progress, w.at.Seq)
+	r := w.receipt(edge, "c", receipt.Hello, w.at.Seq)
 	r.SentAt = w.now.Add(-5 * time.Second)
 	w.hear(w.message(r))
+	r.Kind = receipt.Progress
 	e := w.revoke()
 	// b has the largest bound and c the largest skew: both count although the
 	// one has heard.
@@ -109,7 +110,6 @@ func TestStoppedInstances(t *testing.T) {
 	w.now = ends.Add(-9 * time.Second)
 	third := w.revoke()
 	w.now = ends
-	w.p.CaughtUp(w.now)
 	w.want(third, false, SomeWait, "killed waiting")
 	w.pass(time.Millisecond)
 	w.want(third, true, AllHeard, "killed lease_over")
@@ -128,15 +128,25 @@ func TestLateInstances(t *testing.T) {
 	e := w.revoke()
 	w.hello(edge, "knows") // it began behind the revocation
 	w.pass(2 * time.Second)
-	w.say(edge, "old", receipt.Progress, e.Seq-1) // it began on an old snapshot
+	w.say(edge, "old", receipt.Hello, e.Seq-1) // it began on an old snapshot
 	w.want(e, true, AllHeard)
 	// But the clocks may differ by a second.
 	e = w.revoke()
 	w.pass(500 * time.Millisecond)
-	w.say(edge, "close", receipt.Progress, e.Seq-1)
+	w.say(edge, "close", receipt.Hello, e.Seq-1)
 	w.say(edge, "knows", receipt.Revocation, e.Seq)
 	w.say(edge, "old", receipt.Revocation, e.Seq)
 	w.want(e, false, SomeWait, "close waiting", "old applied", "knows applied")
+
+	// One whose hello is not known any more may have been there ever since.
+	w.pass(2 * time.Second)
+	w.say(edge, "close", receipt.Progress, e.Seq)
+	w.say(edge, "ancient", receipt.Progress, e.Seq-1)
+	w.want(e, false, SomeWait, "ancient waiting", "close applied", "old applied", "knows applied")
+	w.pass(time.Millisecond)
+	hello := w.receipt(edge, "ancient", receipt.Hello, e.Seq-1)
+	w.hear(w.message(hello)) // it comes out of the other stream later
+	w.want(e, true, AllHeard, "close applied", "old applied", "knows applied")
 }
 
 // TestRetiredEnforcer: an instance that has applied its own retirement refuses
@@ -160,7 +170,6 @@ func TestRetiredEnforcer(t *testing.T) {
 	w.want(later, false, SomeWait, "deaf waiting", "s applied")
 	// Nothing vouches for deaf after its retirement.
 	w.now = retired.Time.Add(10*time.Second + MinSkew)
-	w.p.CaughtUp(w.now)
 	last := w.revoke()
 	w.say(shop, "s", receipt.Revocation, last.Seq)
 	w.want(last, true, AllHeard, "s applied", "deaf retired")
@@ -240,20 +249,38 @@ func TestNewEpochConfirmed(t *testing.T) {
 // live that nobody here knows of.
 func TestNotReadYet(t *testing.T) {
 	w := newWorld(t)
-	e := w.revoke()
-	w.want(e, true, AllHeard)
-	w.now = w.now.Add(receipt.Lease + time.Millisecond)
-	w.want(e, false, NotRead)
-	w.now = w.now.Add(time.Hour)
-	w.want(e, false, NotRead)
-	w.p.CaughtUp(w.now)
-	w.want(e, true, AllHeard)
-	// After a restart nothing is known until they were read again.
+	w.blind = true
+	first := w.revoke()
+	w.want(first, false, NotRead)
+	w.p.CaughtUp(first.Seq - 1) // looked at before it was there
+	w.want(first, false, NotRead)
+	w.p.CaughtUp(first.Seq)
+	w.want(first, true, AllHeard)
+	if w.p.Behind() {
+		t.Error("behind, with nothing new")
+	}
+	w.tell(eventstest.ID(77), &events.AccountCreated{})
+	if w.p.Behind() {
+		t.Error("behind what revokes nothing")
+	}
+	second := w.revoke()
+	w.pass(time.Hour)
+	w.want(second, false, NotRead)
+	w.want(first, true, AllHeard)
+	if !w.p.Behind() {
+		t.Error("not behind")
+	}
+	// After a restart nothing is known until they were looked at again.
 	if err := w.p.Close(); err != nil {
 		t.Fatal(err)
 	}
 	w.open()
-	w.want(e, false, NotRead)
+	w.want(first, false, NotRead)
+	if !w.p.Behind() {
+		t.Error("not behind after a restart")
+	}
+	w.p.CaughtUp(w.at.Seq)
+	w.want(second, true, AllHeard)
 }
 
 // TestClocksThatDiffer: an instance whose clock is behind has not heard before

@@ -21,7 +21,7 @@ type Stream int
 
 // The streams of receipts.
 const (
-	Kept     Stream = iota // of revocations and byes: all of them are kept
+	Kept     Stream = iota // all of them are kept
 	Progress               // signs of life: the last one of each instance is kept
 
 	streams = 2
@@ -84,14 +84,38 @@ func (p *Revocations) Read(s Stream) uint64 {
 	return p.read[s]
 }
 
-// CaughtUp says that all receipts that were stored before now have been heard.
-// Without it, and within Lease of it, nothing is called complete.
-func (p *Revocations) CaughtUp(now time.Time) {
+// Rewind forgets how far a stream was read: it was made anew, and begins again.
+func (p *Revocations) Rewind(s Stream) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now.After(p.complete) {
-		p.complete = now
+	if p.closed {
+		return ErrClosed
 	}
+	if err := p.store.DB().Delete(readKey(s), pebble.NoSync); err != nil {
+		return err
+	}
+	p.read[s] = 0
+	return nil
+}
+
+// CaughtUp says that all receipts were heard that were stored when seq was the
+// last sequence applied. Whoever enforced when an event up to there was appended
+// had said hello before, and is known from here on; until then nobody can say
+// that all have heard.
+func (p *Revocations) CaughtUp(seq uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if seq > p.caught {
+		p.caught = seq
+		p.wake()
+	}
+}
+
+// Behind reports whether something was revoked that CaughtUp has not reached.
+func (p *Revocations) Behind() bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.revoked > p.caught
 }
 
 // Hear takes in receipts, which follow those before them in their streams, and
@@ -246,9 +270,12 @@ func (p *Revocations) refuse(b *pebble.Batch, m *Message, why Reason, id token.I
 func (p *Revocations) accept(b *pebble.Batch, m *Message, r *receipt.Receipt) (func(), error) {
 	id := instanceID{r.Enforcer, r.Instance}
 	before := p.instances[id]
-	n := instance{FirstSeen: m.Stored, First: place{r.Epoch, r.Sequence}}
+	n := instance{}
 	if before != nil {
 		n = *before
+	}
+	if r.Kind == receipt.Hello && n.FirstSeen.IsZero() {
+		n.FirstSeen, n.First = m.Stored, place{r.Epoch, r.Sequence}
 	}
 	newest := before == nil || r.SentAt.After(n.Sent[Kept]) && r.SentAt.After(n.Sent[Progress])
 	n.Sent[m.Stream] = r.SentAt

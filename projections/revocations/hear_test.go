@@ -107,7 +107,7 @@ func TestRefused(t *testing.T) {
 		}},
 		{"an older one", edge, Replayed, func(w *world, r receipt.Receipt) Message {
 			older := r
-			older.Kind, older.SentAt = receipt.Progress, r.SentAt.Add(-20*time.Millisecond)
+			older.SentAt = r.SentAt.Add(-20 * time.Millisecond)
 			return w.message(older)
 		}},
 	} {

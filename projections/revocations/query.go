@@ -114,7 +114,8 @@ type Instance struct {
 	Seq     uint64
 	Epoch   uint32
 	Applied time.Time
-	// FirstSeen and LastSeen are when its receipts were stored, Skew what may
+	// FirstSeen and LastSeen are when its hello and its last receipt were
+	// stored; the first is zero when that is not known any more. Skew is what may
 	// lie between its clock and that one.
 	FirstSeen, LastSeen time.Time
 	Skew                time.Duration
@@ -124,8 +125,7 @@ type Instance struct {
 	State State
 }
 
-// Instances are all that are known, by enforcer and the time of their first
-// receipt.
+// Instances are all that are known, by enforcer and the time of their hello.
 func (p *Revocations) Instances(now time.Time) []Instance {
 	p.mu.RLock()
 	defer p.mu.RUnlock()

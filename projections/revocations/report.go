@@ -20,7 +20,7 @@ const (
 	BoundOver Why = "bound_over"    // who has not heard answers nothing any more: its knowledge is too old
 	SomeWait  Why = "waiting"       // a live instance has not applied it
 	NewEpoch  Why = "new_epoch"     // an instance may follow the ledger's life before this one
-	NotRead   Why = "not_caught_up" // receipts may be stored that are not read yet
+	NotRead   Why = "not_caught_up" // receipts may be stored that are not read yet: see CaughtUp
 )
 
 // Heard is what an instance has to do with a revocation.
@@ -84,7 +84,7 @@ func (p *Revocations) Report(e Event, now time.Time) (Report, error) {
 		r.Instances = append(r.Instances, h)
 	}
 	r.By = e.Time.Add(bound + skew)
-	r.conclude(p.waitsForEpoch(), now.Sub(p.complete) <= receipt.Lease)
+	r.conclude(p.waitsForEpoch(), p.caught >= e.Seq)
 	slices.SortFunc(r.Instances, func(a, b Heard) int {
 		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(b.Took, a.Took), byInstance(a.Instance, b.Instance))
 	})

@@ -59,7 +59,8 @@ type Revocations struct {
 	instances map[instanceID]*instance
 	read      [streams]uint64 // of each stream of receipts
 	refused   map[refusal]uint64
-	complete  time.Time     // when all receipts that there were had been read
+	revoked   uint64        // sequence of the newest revocation
+	caught    uint64        // see CaughtUp
 	changed   chan struct{} // closed and replaced at every change
 }
 
@@ -159,7 +160,7 @@ func (p *Revocations) Apply(commits []events.Commit) error {
 	if err := p.store.Commit(b, at); err != nil {
 		return err
 	}
-	p.info, p.epoch = c.info, c.epoch
+	p.info, p.epoch, p.revoked = c.info, c.epoch, max(p.revoked, c.revoked)
 	for id, n := range c.enforcers {
 		p.enforcers[id] = n
 	}
@@ -174,6 +175,7 @@ type change struct {
 	epoch     epoch
 	info      *events.LogOpened
 	enforcers map[token.ID]aggregate.Enforcer
+	revoked   uint64
 }
 
 func (c *change) commit(commit *events.Commit) error {
@@ -197,6 +199,7 @@ func (c *change) commit(commit *events.Commit) error {
 	if err := c.b.Set(ringKey(commit.Seq), raw, nil); err != nil || !revokes {
 		return err
 	}
+	c.revoked = commit.Seq
 	v := binary.BigEndian.AppendUint32(nil, commit.End.Epoch)
 	v = binary.BigEndian.AppendUint64(v, uint64(commit.End.Time.UnixMilli()))
 	return c.b.Set(revocationKey(commit.Seq), v, nil)

@@ -3,6 +3,7 @@ package revocations
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -52,11 +53,12 @@ type instance struct {
 	// Place is how far it has come, and since when by its own clock.
 	Place   place     `json:"place"`
 	Applied time.Time `json:"applied"`
-	// First is where it was when it first spoke.
-	First place `json:"first,omitzero"`
-	// FirstSeen and LastSeen are by the clock of the stream that stores
+	// First is where it was when it said hello, FirstSeen when that was. Both
+	// are zero while its hello is not known: then it may have been there ever
+	// since. Like LastSeen they are by the clock of the stream that stores
 	// receipts.
-	FirstSeen time.Time `json:"first_seen"`
+	First     place     `json:"first,omitzero"`
+	FirstSeen time.Time `json:"first_seen,omitzero"`
 	LastSeen  time.Time `json:"last_seen"`
 	// Sent are its newest receipts in each stream, by its own clock.
 	Sent [streams]time.Time `json:"sent"`
@@ -181,7 +183,17 @@ func (p *Revocations) load() error {
 }
 
 func (p *Revocations) loadRows() error {
-	err := p.each([]byte{rowEnforcer}, func(_, v []byte) error {
+	it, err := p.store.DB().NewIter(&pebble.IterOptions{LowerBound: []byte{rowRevocation}, UpperBound: []byte{rowRevocation + 1}})
+	if err != nil {
+		return err
+	}
+	if it.Last() && len(it.Key()) == 9 {
+		p.revoked = binary.BigEndian.Uint64(it.Key()[1:])
+	}
+	if err := errors.Join(it.Error(), it.Close()); err != nil {
+		return err
+	}
+	err = p.each([]byte{rowEnforcer}, func(_, v []byte) error {
 		var n aggregate.Enforcer
 		if err := decode(v, &n); err != nil {
 			return err
