@@ -116,6 +116,30 @@ func (r *Reader) Head(ctx context.Context) (uint64, error) {
 	}
 }
 
+// PositionAt returns the position at the end of the commit with this sequence,
+// for a Read that does not begin at the beginning. It takes that commit's word
+// for what lies before it; what comes after is checked as ever. Sequence 0 is
+// the beginning.
+func (r *Reader) PositionAt(ctx context.Context, seq uint64) (events.Position, error) {
+	if seq == 0 {
+		return events.Position{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.RequestTimeout)
+	defer cancel()
+	m, err := r.nc.RequestWithContext(ctx, directGet, fmt.Appendf(nil, `{"seq":%d}`, seq))
+	if err != nil {
+		return events.Position{}, fmt.Errorf("feed: position: %w", err)
+	}
+	switch status := m.Header.Get("Status"); {
+	case status == "" && m.Header.Get(nats.JSSequence) == strconv.FormatUint(seq, 10):
+		return stream.EndOf(m.Data, seq)
+	case status == notFound:
+		return events.Position{}, fmt.Errorf("%w: the ledger has no sequence %d", events.ErrRewind, seq)
+	default:
+		return events.Position{}, fmt.Errorf("feed: position: status %s: %s", status, m.Header.Get("Description"))
+	}
+}
+
 // Age returns how old the knowledge is of whoever has been given the commits
 // by the Read that began last, where a commit counts from when fn has returned:
 // the time since the newest pulse arrived of which everything was delivered, or

@@ -23,6 +23,12 @@ func (l *Log) PositionAt(ctx context.Context, seq uint64) (events.Position, erro
 	if payload == nil {
 		return events.Position{}, fmt.Errorf("%w: the ledger has no sequence %d", events.ErrRewind, seq)
 	}
+	return EndOf(payload, seq)
+}
+
+// EndOf returns the position at the end of a commit, from the message in which
+// it is stored.
+func EndOf(payload []byte, seq uint64) (events.Position, error) {
 	var last events.Record
 	if err := events.Decode(payload[bytes.LastIndexByte(payload, '\n')+1:], &last); err != nil {
 		return events.Position{}, fmt.Errorf("sequence %d: %w", seq, err)

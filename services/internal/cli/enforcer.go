@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,15 +9,20 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"watchword.dev/events/credentials"
 )
 
 type enforcerView struct {
-	ID         string    `json:"id"`
-	Name       string    `json:"name"`
-	Region     string    `json:"region,omitzero"`
-	Status     string    `json:"status"`
-	EnrolledOn time.Time `json:"enrolled_on"`
-	Key        string    `json:"key,omitzero"`
+	ID          string    `json:"id"`
+	Name        string    `json:"name"`
+	Region      string    `json:"region,omitzero"`
+	Ceiling     int32     `json:"ceiling_seconds,omitzero"`
+	Nkey        string    `json:"nkey,omitzero"`
+	Status      string    `json:"status"`
+	EnrolledOn  time.Time `json:"enrolled_on"`
+	Key         string    `json:"key,omitzero"`
+	Credentials string    `json:"credentials_file,omitzero"` // on this machine
 }
 
 func (a *App) enforcerCommand() *cobra.Command {
@@ -26,54 +32,104 @@ func (a *App) enforcerCommand() *cobra.Command {
 }
 
 func (a *App) enforcerEnrollCommand() *cobra.Command {
-	var region string
-	f := &tokenFlags{}
-	cmd := &cobra.Command{Use: "enroll NAME", Short: "Give an enforcing service a key; it is shown this once", Args: cobra.ExactArgs(1),
+	f, secret := &enrollFlags{kind: credentials.Enforcer}, &tokenFlags{}
+	var ceiling time.Duration
+	var httpOnly bool
+	cmd := &cobra.Command{Use: "enroll NAME", Short: "Let an enforcing service ask and follow the events", Args: cobra.ExactArgs(1),
+		Long: `Enroll an enforcing service. It gets a key, with which it asks over HTTP and which
+is shown this once, and an nkey, with which it logs in to NATS: to follow the
+events, and to say what it has applied.
+
+The nkey is made here, and its seed never leaves this machine: the server is told
+the public half. Two new files are written with mode 0600: NAME.nkey, the seed,
+and NAME.json, which names it, the key and the addresses; give both to the service.`,
+		Example: "  watchword enforcer enroll edge-1 --region eu-1\n  watchword enforcer enroll edge-1 --credentials /etc/edge/watchword.json --ceiling 5s",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			file, err := openSecretFile(f.secretFile)
-			if err != nil {
-				return err
-			}
 			body := map[string]any{"name": args[0]}
-			if region != "" {
-				body["region"] = region
+			if f.region != "" {
+				body["region"] = f.region
 			}
-			var e enforcerView
-			if err := c.call(cmd.Context(), http.MethodPost, "/v1/enforcers", body, &e); err != nil {
-				file.discard()
-				return err
+			if ceiling != 0 {
+				if ceiling < time.Second || ceiling%time.Second != 0 {
+					return Fail(ExitLocal, errors.New("--ceiling is in whole seconds"))
+				}
+				body["ceiling_seconds"] = int64(ceiling / time.Second)
 			}
-			key := e.Key
-			if err := file.write(key); err != nil {
-				fmt.Fprintf(a.Err, "watchword: cannot write the secret file (%v); the key is: %s\n", err, key)
-				return Fail(ExitLocal, err)
-			}
-			if file != nil {
-				e.Key = ""
-			}
-			asJSON, err := a.json()
-			switch {
-			case err != nil:
-				return err
-			case f.quiet && file == nil:
-				fmt.Fprintln(a.Out, key)
-			case f.quiet:
-			case asJSON:
-				return a.printJSON(e)
-			case file != nil:
-				fmt.Fprintf(a.Out, "id      %s\nname    %s\nkey     written to %s\n", e.ID, terminalSafe(e.Name), f.secretFile)
-			default:
-				fmt.Fprintf(a.Out, "id      %s\nname    %s\nkey     %s\n        This is the only time that it is shown.\n", e.ID, terminalSafe(e.Name), key)
-			}
-			return nil
+			return a.enrollEnforcer(cmd.Context(), f, secret, body, httpOnly)
 		}}
-	cmd.Flags().StringVar(&region, "region", "", "region in which it runs")
-	f.secretFlags(cmd)
+	f.add(cmd)
+	cmd.Flags().DurationVar(&ceiling, "ceiling", 0, "greatest age of an answer that it may use, below the bounds of the server")
+	cmd.Flags().BoolVar(&httpOnly, "http-only", false, "no nkey and no credentials file: it asks over HTTP only")
+	secret.secretFlags(cmd)
 	return cmd
+}
+
+// enrollEnforcer makes the files first, so that a wrong path is found before
+// anything is created on the server.
+func (a *App) enrollEnforcer(ctx context.Context, f *enrollFlags, secret *tokenFlags, body map[string]any, httpOnly bool) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	var files *enrollFiles
+	if !httpOnly {
+		if files, err = f.open(body["name"].(string)); err != nil {
+			return err
+		}
+		body["nkey"] = files.public
+	}
+	file, err := openSecretFile(secret.secretFile)
+	if err != nil {
+		files.discard()
+		return err
+	}
+	var e enforcerView
+	if err := c.call(ctx, http.MethodPost, "/v1/enforcers", body, &e); err != nil {
+		file.discard()
+		files.discard()
+		return err
+	}
+	err = file.write(e.Key)
+	if err == nil {
+		err = files.write(c, f, e.ID, e.Name, e.Key)
+	}
+	if err != nil {
+		fmt.Fprintf(a.Err, "watchword: cannot write the secret file (%v); the key is: %s\n", err, e.Key)
+		return Fail(ExitLocal, err)
+	}
+	e.Credentials = files.path()
+	return a.showEnforcer(e, secret, file != nil)
+}
+
+// showEnforcer shows what was enrolled, and the key unless it is in a file of
+// its own.
+func (a *App) showEnforcer(e enforcerView, secret *tokenFlags, inFile bool) error {
+	key := e.Key
+	if inFile {
+		e.Key = ""
+	}
+	asJSON, err := a.json()
+	switch {
+	case err != nil:
+		return err
+	case secret.quiet && !inFile:
+		fmt.Fprintln(a.Out, key)
+		return nil
+	case secret.quiet:
+		return nil
+	case asJSON:
+		return a.printJSON(e)
+	}
+	fmt.Fprintf(a.Out, "id      %s\nname    %s\n", e.ID, terminalSafe(e.Name))
+	if inFile {
+		fmt.Fprintf(a.Out, "key     written to %s\n", secret.secretFile)
+	} else {
+		fmt.Fprintf(a.Out, "key     %s\n        This is the only time that it is shown.\n", key)
+	}
+	if e.Credentials != "" {
+		fmt.Fprintf(a.Out, "file    %s\n        Give it, and the seed beside it, to the service.\n", e.Credentials)
+	}
+	return nil
 }
 
 func (a *App) enforcerListCommand() *cobra.Command {
@@ -100,7 +156,7 @@ func (a *App) enforcerListCommand() *cobra.Command {
 
 func (a *App) enforcerRetireCommand() *cobra.Command {
 	var reason string
-	cmd := &cobra.Command{Use: "retire ID", Short: "End an enforcing service's key for good", Args: cobra.ExactArgs(1),
+	cmd := &cobra.Command{Use: "retire ID", Short: "End an enforcing service's access for good, live connections included", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {

@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"watchword.dev/events"
+	"watchword.dev/events/credentials"
+	"watchword.dev/events/feed"
 	"watchword.dev/events/stream"
 )
 
@@ -26,6 +28,7 @@ func (a *App) eventsCommand() *cobra.Command {
 // tailFlags say what of the ledger to show.
 type tailFlags struct {
 	natsURL, seedFile string
+	credentials       string
 	from              uint64
 	last              uint64
 	follow            bool
@@ -47,6 +50,7 @@ object whose SHA-256 is the prev of the next one.`,
 	fl := cmd.Flags()
 	fl.StringVar(&f.natsURL, "nats-url", "", "NATS URL (default: the context's; env WATCHWORD_NATS_URL)")
 	fl.StringVar(&f.seedFile, "nats-seed-file", "", "nkey seed file of a reader (default: the context's; env WATCHWORD_NATS_SEED_FILE)")
+	fl.StringVar(&f.credentials, "credentials", "", "credentials file of an enrolled consumer or enforcer, instead of a reader's seed")
 	fl.Uint64Var(&f.from, "from", 0, "start at this sequence; 1 is the beginning")
 	fl.Uint64VarP(&f.last, "last", "n", 100, "show this many of the newest commits when --from is not given")
 	fl.BoolVarP(&f.follow, "follow", "f", false, "go on as events come")
@@ -91,6 +95,49 @@ func (a *App) dialReader(f *tailFlags) (*nats.Conn, error) {
 	return nc, nil
 }
 
+// ledger is the events in order, read with one credential or the other.
+type ledger interface {
+	events.Reader
+	PositionAt(ctx context.Context, seq uint64) (events.Position, error)
+}
+
+// openLedger connects and gives the ledger, and what ends the connection.
+func (a *App) openLedger(ctx context.Context, f *tailFlags) (ledger, func(), error) {
+	if f.credentials != "" {
+		return a.openFeed(f)
+	}
+	nc, err := a.dialReader(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	log, err := stream.Open(ctx, nc, stream.Config{})
+	if err != nil {
+		nc.Close()
+		return nil, nil, Fail(ExitRemote, err)
+	}
+	return log, nc.Close, nil
+}
+
+// openFeed is openLedger for somebody enrolled, who may not do what a reader
+// may.
+func (a *App) openFeed(f *tailFlags) (ledger, func(), error) {
+	c, err := credentials.Read(f.credentials)
+	if err != nil {
+		return nil, nil, Fail(ExitLocal, err)
+	}
+	if f.natsURL != "" {
+		c.NATSURL = f.natsURL
+	}
+	if c.NATSURL == "" || c.SeedFile == "" {
+		return nil, nil, Fail(ExitLocal, fmt.Errorf("%s names no NATS server", f.credentials), "name one with --nats-url")
+	}
+	nc, err := feed.Connect(c.NATSURL, c.SeedFile, c.ID.String(), nil)
+	if err != nil {
+		return nil, nil, Fail(ExitLocal, err, "is the server running? a retired one is not let in")
+	}
+	return feed.New(nc, feed.Config{}), nc.Close, nil
+}
+
 // errEnough ends a read that has shown all it was asked for.
 var errEnough = errors.New("enough")
 
@@ -99,15 +146,11 @@ func (a *App) tail(ctx context.Context, f *tailFlags) error {
 	if err != nil {
 		return err
 	}
-	nc, err := a.dialReader(f)
+	log, done, err := a.openLedger(ctx, f)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	log, err := stream.Open(ctx, nc, stream.Config{})
-	if err != nil {
-		return Fail(ExitRemote, err)
-	}
+	defer done()
 	head, err := log.Head(ctx)
 	if err != nil {
 		return Fail(ExitRemote, err)
