@@ -123,7 +123,7 @@ func (e *Enforcer) Check(ctx context.Context, secret, permission string, resourc
 	}
 	chain, err := m.chain.done()
 	if err != nil {
-		return id, resourceRefusal(permission, err)
+		return id, ResourceRefusal(permission, err)
 	}
 	m.ask = token.Request{Permission: permission, Resource: chain, Address: id.Address}
 	id.Decision = e.decide(ctx, secret, &m.ask, bearer)
@@ -160,8 +160,9 @@ func (e *Enforcer) decide(ctx context.Context, secret string, ask *token.Request
 	return d
 }
 
-// resourceRefusal is the refusal that goes with an error of a Resource.
-func resourceRefusal(permission string, err error) *Refusal {
+// ResourceRefusal is the refusal that goes with an error of a Resource, for
+// adapters.
+func ResourceRefusal(permission string, err error) *Refusal {
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return &Refusal{Status: http.StatusServiceUnavailable, Permission: permission, RetryAfter: retryAfter, Err: err}
 	}

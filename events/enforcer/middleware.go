@@ -101,7 +101,7 @@ func (g *guard) resource(r *http.Request, m *room) *Refusal {
 		m.ask.Resource, err = m.chain.done()
 	}
 	if err != nil {
-		return resourceRefusal(g.permission, err)
+		return ResourceRefusal(g.permission, err)
 	}
 	m.ask.Permission = g.permission
 	return nil
