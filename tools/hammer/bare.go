@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -22,7 +23,7 @@ const bareAnswer = `{"decision":"allow","reason":"","token_id":"019b77a0b4007400
 	`"owner_kind":"user","policy_id":"019b77a0b4007000bf58476d1ce4e5b9","sequence":2008,"age_ms":512,"stale":false}`
 
 // serveBare answers every POST with the same bytes, after it has decoded the
-// body. It says on out where it listens, and ends by a signal.
+// body, and every GET with as many as its query says. It says on out where it listens, and ends by a signal.
 func serveBare(out io.Writer) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -51,6 +52,10 @@ type bareBody struct {
 }
 
 func bare(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet {
+		bareBytes(w, r)
+		return
+	}
 	var body bareBody
 	if err := json.UnmarshalRead(r.Body, &body); err != nil || body.Secret == "" || len(body.Resource) != 2 {
 		http.Error(w, "no", http.StatusBadRequest)
@@ -60,4 +65,18 @@ func bare(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(bareAnswer)))
 	io.WriteString(w, bareAnswer)
+}
+
+// bareBytes writes as many bytes as an answer has that was made by looking
+// something up.
+func bareBytes(w http.ResponseWriter, r *http.Request) {
+	n, err := strconv.Atoi(r.URL.RawQuery)
+	if err != nil || n < 0 || n > 1<<20 {
+		http.Error(w, "no", http.StatusBadRequest)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(n))
+	w.Write(bytes.Repeat([]byte{'x'}, n))
 }

@@ -27,6 +27,7 @@ import (
 // decodes the same body and knows one answer, by turns, each in a process of
 // its own.
 type overHTTP struct {
+	binary string // that is measured
 	server *proc.Server
 	addr   string // of the server
 
@@ -110,14 +111,13 @@ func benchHTTP(ctx context.Context, r *run) error {
 
 // start builds and starts the binary, and starts this program as the limit.
 func (b *overHTTP) start(ctx context.Context, r *run, dir string) (err error) {
-	binary := r.o.binary
-	if binary == "" {
-		r.say("http: building the binary")
-		if binary, err = proc.Build(ctx, dir); err != nil {
+	if b.binary = r.o.binary; b.binary == "" {
+		r.say("building the binary")
+		if b.binary, err = proc.Build(ctx, dir); err != nil {
 			return err
 		}
 	}
-	if b.server, err = proc.Start(binary, filepath.Join(dir, "data"), proc.Unlimited...); err != nil {
+	if b.server, err = proc.Start(b.binary, filepath.Join(dir, "data"), proc.Unlimited...); err != nil {
 		return err
 	}
 	wait, cancel := context.WithTimeout(ctx, time.Minute)
@@ -160,10 +160,14 @@ func (b *overHTTP) stop() {
 	}
 }
 
-// httpRequest returns the bytes of a POST.
+// httpRequest returns the bytes of a POST, or of a GET when there is no body.
 func httpRequest(host, path string, header map[string]string, body []byte) []byte {
 	var s strings.Builder
-	fmt.Fprintf(&s, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: hammer\r\nContent-Type: application/json\r\nContent-Length: %d\r\n", path, host, len(body))
+	method := "GET"
+	if body != nil {
+		method = "POST"
+	}
+	fmt.Fprintf(&s, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: hammer\r\nContent-Type: application/json\r\nContent-Length: %d\r\n", method, path, host, len(body))
 	for name, value := range header {
 		fmt.Fprintf(&s, "%s: %s\r\n", name, value)
 	}

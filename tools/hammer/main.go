@@ -53,7 +53,7 @@ type bench struct {
 }
 
 var benches = []bench{
-	{"verify", benchVerify}, {"http", benchHTTP}, {"replay", benchReplay}, {"create", benchCreate},
+	{"verify", benchVerify}, {"http", benchHTTP}, {"replay", benchReplay}, {"create", benchCreate}, {"directory", benchDirectory},
 }
 
 func main() {
@@ -93,16 +93,16 @@ func wrong(format string, args ...any) error {
 func parse(args []string) (names []string, o options, err error) {
 	f := flag.NewFlagSet("hammer", flag.ContinueOnError)
 	f.Usage = func() {
-		fmt.Fprintln(f.Output(), "usage: hammer all|verify|http|replay|create [flags]")
+		fmt.Fprintln(f.Output(), "usage: hammer all|verify|http|replay|create|directory [flags]")
 		f.PrintDefaults()
 	}
-	f.IntVar(&o.tokens, "tokens", 1_000_000, "tokens of verify, events of replay; for disk mode ten times as many with -full")
+	f.IntVar(&o.tokens, "tokens", 1_000_000, "tokens of verify, events of replay; for disk mode ten times as many with -full; of directory a tenth, or with -full all")
 	f.IntVar(&o.rounds, "rounds", 5, "rounds of every comparison")
 	f.Float64Var(&o.seconds, "seconds", 2, "length of each turn of http and create")
 	f.IntVar(&o.group, "group", 1, "events in a message of the replayed stream; 1 is the hardest case")
 	f.IntVar(&o.rate, "rate", 50_000, "events a second that are applied beside verify")
 	f.IntVar(&o.clients, "clients", 64, "concurrent clients of http and create")
-	f.BoolVar(&o.full, "full", false, "disk mode with ten times -tokens (minutes, and gigabytes in -dir)")
+	f.BoolVar(&o.full, "full", false, "disk mode with ten times -tokens, directory with all of them (minutes, and gigabytes in -dir)")
 	f.StringVar(&o.output, "o", "table", "output: table or json, one line for each bench")
 	f.StringVar(&o.dir, "dir", "", "where temporary directories are made; the system's when empty")
 	f.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of this process to the file")
