@@ -192,59 +192,7 @@ func (m *model) checkPeople(t testing.TB, d asker) {
 		got, ok, err := d.Member(id)
 		expect(t, "member", got, ok, err, *want, true)
 	}
-	var all []aggregate.Enforcer
-	for id, want := range m.enforcers {
-		got, ok, err := d.Enforcer(id)
-		expect(t, "enforcer", got, ok, err, *want, true)
-		all = append(all, *want)
-		checkNkey(t, d, want.Nkey, aggregate.Credential{Kind: token.KindEnforcer, ID: id})
-	}
-	slices.SortFunc(all, func(a, b aggregate.Enforcer) int { return a.ID.Compare(b.ID) })
-	got, err := d.Enforcers()
-	expect(t, "enforcers", got, true, err, all, true)
-	m.checkConsumers(t, d)
-}
-
-func (m *model) checkConsumers(t testing.TB, d asker) {
-	t.Helper()
-	var all []aggregate.Consumer
-	for id, want := range m.consumers {
-		got, ok, err := d.Consumer(id)
-		expect(t, "consumer", got, ok, err, *want, true)
-		all = append(all, *want)
-		checkNkey(t, d, want.Nkey, aggregate.Credential{Kind: token.KindConsumer, ID: id})
-	}
-	slices.SortFunc(all, func(a, b aggregate.Consumer) int { return a.ID.Compare(b.ID) })
-	got, err := d.Consumers()
-	expect(t, "consumers", got, true, err, all, true)
-}
-
-// checkNkey checks that an nkey leads to its holder, retired or not, and that
-// none leads nowhere.
-func checkNkey(t testing.TB, d asker, public string, want aggregate.Credential) {
-	t.Helper()
-	if public == "" {
-		want = aggregate.Credential{}
-	}
-	got, ok, err := d.ByNkey(public)
-	expect(t, "nkey", got, ok, err, want, public != "")
-}
-
-// memberships returns those that have not ended and for which by says so, in
-// the order of the id that it names.
-func (m *model) memberships(by func(*aggregate.Member) (token.ID, bool)) []aggregate.Member {
-	all := []aggregate.Member{}
-	for _, b := range m.members {
-		if _, mine := by(b); mine && b.Status == aggregate.Active {
-			all = append(all, *b)
-		}
-	}
-	slices.SortFunc(all, func(a, b aggregate.Member) int {
-		x, _ := by(&a)
-		y, _ := by(&b)
-		return x.Compare(y)
-	})
-	return all
+	m.checkEnrolled(t, d)
 }
 
 func (m *model) owners() (all []Owner) {

@@ -154,6 +154,23 @@ func (m *model) credential(d token.Digest) (aggregate.Credential, bool) {
 	return aggregate.Credential{}, false
 }
 
+// memberships returns those that have not ended and for which by says so, in
+// the order of the id that it names.
+func (m *model) memberships(by func(*aggregate.Member) (token.ID, bool)) []aggregate.Member {
+	all := []aggregate.Member{}
+	for _, b := range m.members {
+		if _, mine := by(b); mine && b.Status == aggregate.Active {
+			all = append(all, *b)
+		}
+	}
+	slices.SortFunc(all, func(a, b aggregate.Member) int {
+		x, _ := by(&a)
+		y, _ := by(&b)
+		return x.Compare(y)
+	})
+	return all
+}
+
 // list returns an owner's tokens in the order of their ids.
 func (m *model) list(o Owner, ended bool) []aggregate.Token {
 	var all []aggregate.Token

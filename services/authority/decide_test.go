@@ -163,11 +163,14 @@ func (s *story) update(name string, g token.Grant) command.UpdateToken {
 	return command.UpdateToken{Target: s.at(name), Name: "renamed", Grant: g}
 }
 
-var decisions = []struct {
+// decision is a command in a story and what comes of it.
+type decision struct {
 	name string
 	when func(s *story) string // given and when
 	then string
-}{
+}
+
+var decisions = []decision{
 	// Who asks.
 	{"key creates", func(s *story) string { return s.do(s.me(), s.Create()) }, "token.created.v1"},
 	{"unknown key", func(s *story) string {
@@ -509,71 +512,6 @@ var decisions = []struct {
 	}, "invalid_reason"},
 
 	// Who runs the installation.
-	{"operator enrolls", func(s *story) string {
-		return s.do(s.me(), command.EnrollEnforcer{ID: s.NewID(), Name: "edge", Secret: s.NewSecret()})
-	}, "enforcer.enrolled.v1"},
-	{"operator's token enrolls", func(s *story) string {
-		s.writer("w")
-		return s.do(s.by("w"), command.EnrollEnforcer{ID: s.NewID(), Name: "edge", Secret: s.NewSecret()})
-	}, "not_permitted"},
-	{"stranger enrolls", func(s *story) string {
-		return s.do(s.stranger(), command.EnrollEnforcer{ID: s.NewID(), Name: "edge", Secret: s.NewSecret()})
-	}, "not_permitted"},
-	{"retire", func(s *story) string {
-		id := s.NewID()
-		s.must(s.me(), command.EnrollEnforcer{ID: id, Name: "edge", Secret: s.NewSecret()})
-		return s.do(s.me(), command.RetireEnforcer{ID: id})
-	}, "enforcer.retired.v1"},
-	{"retire twice", func(s *story) string {
-		id := s.NewID()
-		s.must(s.me(), command.EnrollEnforcer{ID: id, Name: "edge", Secret: s.NewSecret()})
-		s.must(s.me(), command.RetireEnforcer{ID: id})
-		return s.do(s.me(), command.RetireEnforcer{ID: id})
-	}, "enforcer_not_found"},
-	{"enroll with an nkey", func(s *story) string {
-		return s.do(s.me(), command.EnrollEnforcer{ID: s.NewID(), Name: "edge", Secret: s.NewSecret(), Nkey: authoritytest.NewNkey()})
-	}, "enforcer.enrolled.v1"},
-	{"no nkey at all", func(s *story) string {
-		return s.do(s.me(), command.EnrollEnforcer{ID: s.NewID(), Name: "edge", Secret: s.NewSecret(), Nkey: "UABC"})
-	}, "invalid_field"},
-	{"nkey of a retired consumer", func(s *story) string {
-		id, nkey := s.NewID(), authoritytest.NewNkey()
-		s.must(s.me(), command.EnrollConsumer{ID: id, Name: "siem", Nkey: nkey})
-		s.must(s.me(), command.RetireConsumer{ID: id})
-		return s.do(s.me(), command.EnrollEnforcer{ID: s.NewID(), Name: "edge", Secret: s.NewSecret(), Nkey: nkey})
-	}, "conflict"},
-	{"consumer", func(s *story) string {
-		return s.do(s.me(), command.EnrollConsumer{ID: s.NewID(), Name: "siem", Region: "eu-1", Nkey: authoritytest.NewNkey()})
-	}, "consumer.enrolled.v1"},
-	{"consumer once more", func(s *story) string {
-		c := command.EnrollConsumer{ID: s.NewID(), Name: "siem", Nkey: authoritytest.NewNkey()}
-		s.must(s.me(), c)
-		return s.do(s.me(), c)
-	}, "unchanged"},
-	{"consumer without an nkey", func(s *story) string {
-		return s.do(s.me(), command.EnrollConsumer{ID: s.NewID(), Name: "siem"})
-	}, "invalid_field"},
-	{"consumer with an enforcer's nkey", func(s *story) string {
-		nkey := authoritytest.NewNkey()
-		s.must(s.me(), command.EnrollEnforcer{ID: s.NewID(), Name: "edge", Secret: s.NewSecret(), Nkey: nkey})
-		return s.do(s.me(), command.EnrollConsumer{ID: s.NewID(), Name: "siem", Nkey: nkey})
-	}, "conflict"},
-	{"stranger enrolls a consumer", func(s *story) string {
-		return s.do(s.stranger(), command.EnrollConsumer{ID: s.NewID(), Name: "siem", Nkey: authoritytest.NewNkey()})
-	}, "not_permitted"},
-	{"retire a consumer", func(s *story) string {
-		id := s.NewID()
-		s.must(s.me(), command.EnrollConsumer{ID: id, Name: "siem", Nkey: authoritytest.NewNkey()})
-		return s.do(s.me(), command.RetireConsumer{ID: id})
-	}, "consumer.retired.v1"},
-	{"stranger retires a consumer", func(s *story) string {
-		id := s.NewID()
-		s.must(s.me(), command.EnrollConsumer{ID: id, Name: "siem", Nkey: authoritytest.NewNkey()})
-		return s.do(s.stranger(), command.RetireConsumer{ID: id})
-	}, "not_permitted"},
-	{"retire an unknown consumer", func(s *story) string {
-		return s.do(s.me(), command.RetireConsumer{ID: s.NewID()})
-	}, "consumer_not_found"},
 	{"user rolls the own key", func(s *story) string {
 		return s.do(s.me(), command.IssueAPIKey{User: s.Operator, Secret: s.NewSecret()})
 	}, "apikey.rolled.v1"},
@@ -661,7 +599,7 @@ func (s *story) repeatRoll(meanwhile func(command.Target) command.Command) strin
 }
 
 func TestDecide(t *testing.T) {
-	for _, c := range decisions {
+	for _, c := range slices.Concat(decisions, enrolments) {
 		t.Run(c.name, func(t *testing.T) {
 			if got := c.when(tell(t)); got != c.then {
 				t.Errorf("got %s, want %s", got, c.then)

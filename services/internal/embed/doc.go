@@ -29,13 +29,35 @@
 // messages, six runs, busy): the border costs a drain 9 to 41 %, median 24 %, and a
 // publish 10 µs, where an fsync costs 1 ms.
 //
-// What this does not stop: a role that may read may make many consumers, and
-// may delete another's consumer whose random name it knows. Ordered consumers
-// notice and are made again; availability suffers, the ledger does not. A reader
-// can make the server send true events to the live path once more; a follower
-// takes only messages with the marks of republishing (Nats-Stream,
-// Nats-Sequence), which a client cannot set. Nodes that put junk into the
-// bucket of keys can fill it, not change it. The pen is trusted to append; on a
+// # Who enrolls
+//
+// Enforcing services and consumers of the events are not in the configuration.
+// About a login that it does not know a server asks, and who has the role Auth
+// answers from the ledger (package callout). Those of a kind share an account
+// that owns nothing; in it each has allow lists of its own (Enrolled): receipts,
+// progress and usage under its own id, its own inboxes, the live path, and
+// messages of the ledger by sequence. There is no consumer to make and no stream
+// to touch. What a live server says of all this stands in
+// callout/testdata/matrix.txt.
+//
+// An answer of Auth counts with the signature of Issuer, and the server lets in
+// whom it names, in whatever account. So the seeds of Issuer, Sealer and Auth
+// together are worth as much as the servers' configuration: they can open the
+// account of a stream. In a cluster give them to nodes that may hold the pen,
+// and to no others.
+//
+// # What this does not stop
+//
+// A role that may read may make many consumers, and may delete another's
+// consumer whose random name it knows. Ordered consumers notice and are made
+// again; availability suffers, the ledger does not. A reader, or an enforcer by
+// the reply subject that it names, can make the server send true events to the
+// live path of its own account once more, with the marks of a stored message
+// (Nats-Stream, Nats-Sequence) when they come from a direct get; a client cannot
+// set these. A follower looks at sequence and chain, and drops what it has had.
+// Nodes that put junk into the bucket of keys can fill it, not change it; an
+// enforcer can fill the streams of what enforcers say, where the oldest makes
+// room. Auth can end any connection. The pen is trusted to append; on a
 // replicated stream of nats-server v2.15.2 its header Nats-Expected-Last-Msg-Id
 // would stop the stream for good, and permissions cannot filter headers.
 package embed

@@ -25,7 +25,8 @@ func natsCommand() *cobra.Command {
 		Use: "config", Short: "Write a nats-server configuration per server, and the credentials", Args: cobra.NoArgs,
 		Long: `Write one nats-server configuration for each --server into a directory, and one
 nkey seed for each role beside them (mode 0600). The accounts and permissions in
-them are the same table that the embedded server uses.
+them are the same table that the embedded server uses. Who enrolls is not in them:
+the servers ask a node that has the seeds of auth, issuer and sealer.
 
 With --operator the configurations also know the operator, who may create the
 streams and nothing else. Start the servers so, run "watchword init" once, then

@@ -259,3 +259,57 @@ func states(t *testing.T, node *nats.Conn) (last []uint64) {
 	}
 	return last
 }
+
+// TestLivePath keeps what an enforcer can do to others of its kind, and to
+// nobody else: make the server send true events to their live path, by the
+// reply subject of a request. A follower sees it by the sequence.
+func TestLivePath(t *testing.T) {
+	s := standalone(t)
+	l := newLedger()
+	serve(t, auth(t, s), s.SeedFile, l)
+	pen, err := s.Connect(embed.Pen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pen.Close)
+	if _, err := pen.RequestWithContext(bounded(t), "ww.event.token.created", []byte("true")); err != nil {
+		t.Fatal(err)
+	}
+	attacker := login(t, s.ClientURL(), l.enroll(t, embed.Enforcer))
+	node, err := s.Connect(embed.Node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(node.Close)
+	hear := func(nc *nats.Conn) *nats.Subscription {
+		sub, err := nc.SubscribeSync("ww.live.core.>")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.FlushWithContext(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		return sub
+	}
+	victim := hear(login(t, s.ClientURL(), l.enroll(t, embed.Enforcer)))
+	others := []*nats.Subscription{hear(login(t, s.ClientURL(), l.enroll(t, embed.Consumer))), hear(node)}
+	if err := attacker.PublishRequest("$JS.API.DIRECT.GET."+embed.EventsStream, "ww.live.core.token.revoked", []byte(`{"seq":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := victim.NextMsgWithContext(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(m.Data) != "true" || m.Header.Get(nats.JSSequence) != "1" {
+		t.Errorf("heard %q, %v", m.Data, m.Header)
+	}
+	// What is stored now is the first that the others hear.
+	if _, err := pen.RequestWithContext(bounded(t), "ww.event.token.revoked", []byte("second")); err != nil {
+		t.Fatal(err)
+	}
+	for _, sub := range others {
+		if m, err := sub.NextMsgWithContext(bounded(t)); err != nil || string(m.Data) != "second" {
+			t.Errorf("another kind heard %v, %v", m, err)
+		}
+	}
+}
