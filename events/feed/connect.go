@@ -39,6 +39,8 @@ func Connect(url, seedFile, id string, log *slog.Logger, opts ...nats.Option) (*
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(time.Second, 2*time.Second),
 		nats.ReconnectBufSize(-1),
+		// A node that is behind refuses everybody for a moment.
+		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.Timeout(5 * time.Second),

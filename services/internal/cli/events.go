@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -131,7 +132,7 @@ func (a *App) openFeed(f *tailFlags) (ledger, func(), error) {
 	if c.NATSURL == "" || c.SeedFile == "" {
 		return nil, nil, Fail(ExitLocal, fmt.Errorf("%s names no NATS server", f.credentials), "name one with --nats-url")
 	}
-	nc, err := feed.Connect(c.NATSURL, c.SeedFile, c.ID.String(), nil)
+	nc, err := feed.Connect(c.NATSURL, c.SeedFile, c.ID.String(), slog.New(slog.NewTextHandler(a.Err, nil)))
 	if err != nil {
 		return nil, nil, Fail(ExitLocal, err, "is the server running? a retired one is not let in")
 	}
