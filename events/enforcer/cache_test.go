@@ -369,3 +369,24 @@ func TestFollow(t *testing.T) {
 		t.Error("half a hash is taken")
 	}
 }
+
+// Newest makes a feed that begins once more where it was told to.
+func (f *feed) Newest(context.Context) (events.Position, error) {
+	return events.Position{Seq: 100, Number: 100, Epoch: 1}, nil
+}
+
+// TestFollowNewest: after a ledger that was lost comes the next one.
+func TestFollowNewest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := NewCache(CacheConfig{Source: always(allow)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &feed{fail: []error{events.ErrRewind, events.ErrUnknown}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := FollowNewest(ctx, f, c); !errors.Is(err, context.DeadlineExceeded) || len(f.at) != 3 || f.at[2].Seq != 100 || c.Sequence() != 101 {
+			t.Errorf("%v, read from %+v, at %d", err, f.at, c.Sequence())
+		}
+	})
+}

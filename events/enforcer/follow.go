@@ -61,14 +61,49 @@ func Follow(ctx context.Context, feed events.Reader, at events.Position, followe
 			}
 			return err
 		}
-		timer := time.NewTimer(pause/2 + rand.N(pause/2))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
+		if err := rest(ctx, &pause); err != nil {
+			return err
 		}
-		pause = min(2*pause, followAgainMax)
+	}
+}
+
+// Newest is a feed that can tell where the ledger ends. sse.Reader is one.
+type Newest interface {
+	events.Reader
+	Newest(ctx context.Context) (events.Position, error)
+}
+
+// FollowNewest follows a feed from where the ledger ends now, and once more from
+// there after ErrLost: a cache needs nothing of what was before. It returns when
+// ctx ends. What goes wrong meanwhile the feed's own log tells, and the age of
+// the cache.
+func FollowNewest(ctx context.Context, feed Newest, followers ...Follower) error {
+	pause := followAgain
+	for {
+		at, err := feed.Newest(ctx)
+		if err == nil {
+			began := time.Now()
+			_ = Follow(ctx, feed, at, followers...) // the followers were told
+			if time.Since(began) > followAgainMax {
+				pause = followAgain
+			}
+		}
+		if err := rest(ctx, &pause); err != nil {
+			return err
+		}
+	}
+}
+
+// rest waits before another attempt, longer each time.
+func rest(ctx context.Context, pause *time.Duration) error {
+	timer := time.NewTimer(*pause/2 + rand.N(*pause/2))
+	defer timer.Stop()
+	*pause = min(2**pause, followAgainMax)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
 	}
 }
 
