@@ -51,7 +51,11 @@ func Connect(url, seedFile, id string, log *slog.Logger, opts ...nats.Option) (*
 			}
 			log.Warn("nats", "error", err, "subject", subject)
 		}),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn("nats connection lost", "error", err) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil { // nil: the caller has closed it
+				log.Warn("nats connection lost", "error", err)
+			}
+		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("nats connection back", "url", nc.ConnectedUrlRedacted()) }),
 	}, opts...)
 	nc, err := nats.Connect(url, all...)

@@ -401,6 +401,11 @@ func (x *Index) Catalogue() *catalogue.Catalogue { return x.view.Load().cat }
 // arrived (by Options.Now). Without pulses the index has no answer.
 func (x *Index) Observe(p events.Pulse, arrived time.Time) { x.water.Observe(p, arrived) }
 
+// Age returns how old what the index knows is: how long ago the pen vouched for
+// the newest commit that is applied. It is false while nothing is known of that,
+// and when the index has diverged.
+func (x *Index) Age() (time.Duration, bool) { return x.water.Age(x.o.Now()) }
+
 // Diverged returns why the index gives no answers any more, or nil: the ledger
 // that it has applied is not the one that the pen writes.
 func (x *Index) Diverged() error { return x.water.Diverged() }

@@ -76,17 +76,18 @@ func (n *node) openCallout() (*callout.Service, error) {
 	}), nil
 }
 
-// directoryFresh waits until the directory has reached the newest pulse. Older
-// than the bound of permissions that write, nothing is known of who is enrolled.
+// directoryFresh waits until the directory has reached what the index has, for
+// which the pen has vouched. Older than the bound of permissions that write,
+// nothing is known of who is enrolled.
 func (n *node) directoryFresh(ctx context.Context) error {
-	h := n.heard.Load()
-	if h == nil {
-		return errors.New("the pen has not been heard yet")
+	index := n.index.get()
+	switch age, known := index.Age(); {
+	case !known:
+		return errors.New("the pen has vouched for nothing that this node has applied")
+	case age > n.cfg.StaleWrite:
+		return fmt.Errorf("the pen has vouched for what this node has applied %v ago", age)
 	}
-	if age := max(time.Since(h.at), time.Since(h.pulse.Time)); age > n.cfg.StaleWrite {
-		return fmt.Errorf("the pen was last heard %v ago", age)
-	}
-	return n.directory.Wait(ctx, h.pulse.Sequence)
+	return n.directory.Wait(ctx, index.Sequence())
 }
 
 // retirements follows the live path for what retires somebody. A message says

@@ -194,3 +194,15 @@ func copyTo(t *testing.T, dir string, files ...string) {
 		}
 	}
 }
+
+// TestDirectoryFresh checks that a node knows whether it may let anybody in.
+func TestDirectoryFresh(t *testing.T) {
+	r := start(t, settings(t, t.TempDir()), nil)
+	if err := r.n.directoryFresh(t.Context()); err != nil {
+		t.Errorf("a node that is ready: %v", err)
+	}
+	r.n.cfg.StaleWrite = 0
+	if err := r.n.directoryFresh(t.Context()); err == nil {
+		t.Error("older than the bound, and still let in")
+	}
+}

@@ -49,7 +49,7 @@ func TestClusterAttacked(t *testing.T) {
 		"ww.event.token.revoked", "ww.pulse", "$KV.WATCHWORD_KEYS.alice", "$JS.ACK.WATCHWORD_EVENTS.c.1.1.1.1.0",
 	}
 	for i, s := range c.Servers {
-		for _, r := range []embed.Role{embed.Node, embed.Reader, embed.Monitor, embed.Operator} {
+		for _, r := range []embed.Role{embed.Node, embed.Reader, embed.Monitor, embed.Auth, embed.Operator} {
 			nc, err := s.Connect(r, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // refusals, by the hundred
 			if err != nil {
 				t.Fatal(err)
@@ -92,7 +92,7 @@ func attack(t *testing.T, ctx context.Context, nc *nats.Conn, name string, targe
 			t.Fatalf("%s", m.Data)
 		}
 	}
-	if !strings.HasPrefix(name, "monitor") && !strings.HasPrefix(name, "operator") {
+	if strings.HasPrefix(name, "node") || strings.HasPrefix(name, "reader") {
 		create("pull-"+name, `,"inactive_threshold":60000000000,"description":"pull"`)
 		for i, target := range targets {
 			create(fmt.Sprintf("push-%s-%d", name, i), fmt.Sprintf(`,"headers_only":true,"idle_heartbeat":100000000,"deliver_subject":%q`, target))
