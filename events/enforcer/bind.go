@@ -117,8 +117,9 @@ type binding struct {
 // it within the bound of the permission. It also ends with ctx, and when the
 // function that is returned is called.
 //
-// ctx must come from Require. The context of one that does not has ended: who
-// let the request in is not known.
+// ctx must come from Require, and the request must still have its credential.
+// Otherwise the context has ended when it is returned: who was let in is not
+// known.
 //
 //	ctx, stop := enforcer.Bind(r.Context())
 //	defer stop()

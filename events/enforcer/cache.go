@@ -68,10 +68,10 @@ type Cache struct {
 	good   *table
 	bad    *table
 	marks  *marks
-	water  watermark.Watermark
 
+	// water is that of the feed which is being followed; nil without one.
+	water   atomic.Pointer[watermark.Watermark]
 	applied atomic.Uint64
-	begun   atomic.Bool // a feed is being followed
 	hits    atomic.Uint64
 	asked   atomic.Uint64
 
@@ -126,8 +126,9 @@ func (c *Cache) Begin(at events.Position) {
 	c.applied.Store(at.Seq)
 	// What the source knew before is not known to be right at this place.
 	c.marks.all.Store(max(c.marks.all.Load(), at.Seq))
-	c.water.Reset(at, recentEnds, c.cfg.Log)
-	c.begun.Store(true)
+	water := new(watermark.Watermark)
+	water.Reset(at, recentEnds, c.cfg.Log)
+	c.water.Store(water)
 }
 
 // Applied drops what a commit has changed. It implements Follower.
@@ -137,20 +138,22 @@ func (c *Cache) Applied(commit *events.Commit) {
 		c.marks.raise(&f, commit.Seq)
 	}
 	c.applied.Store(commit.Seq)
-	c.water.Applied(*commit)
+	if water := c.water.Load(); water != nil {
+		water.Applied(*commit)
+	}
 }
 
 // Observe takes in a pulse whose signature the caller has checked, and when it
 // arrived. It is what the Pulse of a feed's settings calls.
 func (c *Cache) Observe(p events.Pulse, arrived time.Time) {
-	if c.begun.Load() {
-		c.water.Observe(p, arrived)
+	if water := c.water.Load(); water != nil {
+		water.Observe(p, arrived)
 	}
 }
 
 // Lost drops everything, until another feed begins. It implements Follower.
 func (c *Cache) Lost(err error) {
-	c.begun.Store(false)
+	c.water.Store(nil)
 	c.good.clear()
 	c.bad.clear()
 	c.cfg.Log.Error("no feed: every question goes to a verifier", "error", err)
@@ -162,10 +165,11 @@ func (c *Cache) Sequence() uint64 { return c.applied.Load() }
 // Age returns for how long nothing has vouched for what is kept, and false when
 // nothing ever has: then nothing is given from the cache.
 func (c *Cache) Age() (time.Duration, bool) {
-	if !c.begun.Load() {
+	water := c.water.Load()
+	if water == nil {
 		return 0, false
 	}
-	return c.water.Age(c.cfg.Now())
+	return water.Age(c.cfg.Now())
 }
 
 // CacheStats are figures of a Cache, all since it was made but for Entries.
@@ -311,7 +315,7 @@ func (c *Cache) keep(k, at key, d token.Decision, digest *token.Digest, chain []
 	if v.stranger = d.Token.IsZero() && d.Owner.IsZero(); v.stranger {
 		v.secret = c.marks.secretAt(*digest)
 	}
-	if d.Verdict == token.VerdictUnavailable || d.Bound <= 0 || !c.begun.Load() || !c.marks.stands(v) {
+	if d.Verdict == token.VerdictUnavailable || d.Bound <= 0 || c.water.Load() == nil || !c.marks.stands(v) {
 		return v
 	}
 	table := c.good

@@ -306,6 +306,10 @@ func TestAnotherLedger(t *testing.T) {
 		s := always(allow)
 		c := begun(t, s, CacheConfig{})
 		c.Applied(commitOf(8, "token/"+someToken.String(), &events.TokenUpdated{}))
+		c.Observe(events.Pulse{Term: 2, Epoch: 2, Sequence: 7, Chain: events.Hash{}.String(), Time: time.Now()}, time.Now())
+		if _, alive := c.Age(); alive {
+			t.Error("the pen is in another epoch, and the cache believes in its feed")
+		}
 		c.Lost(events.ErrRewind)
 		if d := c.Verify(good, aQuestion); d.Verdict == token.VerdictAllow {
 			t.Errorf("by what is older than what was heard: %+v", d)

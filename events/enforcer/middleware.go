@@ -120,5 +120,8 @@ func (id *Identity) question() *question {
 		return nil
 	}
 	secret, how := credential(id.r.Header, e.cfg.LegacyKeys)
+	if secret == "" {
+		return nil // the handler has taken it out
+	}
 	return &question{token.NewSecret(secret), id.Permission, cloned(m.ask.Resource), id.Address, how}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -99,6 +100,38 @@ func TestWrongAnswerIsFound(t *testing.T) {
 	b.asked[0].policy, b.asked[0].reason = 3, token.ReasonNone
 	if _, err := b.ours(); err == nil {
 		t.Error("a wrong policy was not found")
+	}
+	if err := x.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGuardedIsChecked: the middleware bench finds a handler that sees the
+// wrong token, and one that is not reached.
+func TestGuardedIsChecked(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	w := newWorld(6000, 6000)
+	r := &run{dir: t.TempDir()}
+	x, err := fill(ctx, r, filepath.Join(r.dir, "index"), newMadeUp(w, fivePolicies), 64<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &guarded{w: w, x: x, answer: quiet{http.Header{}}}
+	if err := errors.Join(x.ready(ctx), b.prepare(), b.answers()); err != nil {
+		t.Fatal(err)
+	}
+	handle := func(q *guardedRequest) http.Handler { return q.handle }
+	if _, err := b.turn(handle, true); err != nil {
+		t.Error(err)
+	}
+	b.allowed[0].policy = 3
+	if _, err := b.turn(handle, true); !errors.Is(err, errWrong) {
+		t.Errorf("a wrong policy was not found: %v", err)
+	}
+	b.allowed[0].reason = token.ReasonRevoked
+	if err := b.answers(); !errors.Is(err, errWrong) {
+		t.Errorf("a request that should have been refused was not found: %v", err)
 	}
 	if err := x.close(); err != nil {
 		t.Error(err)
