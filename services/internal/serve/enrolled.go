@@ -29,11 +29,7 @@ const (
 // admitEnrolled answers the logins of enforcers and consumers, and ends the
 // connections of those that are retired, once the node is ready.
 func (n *node) admitEnrolled(ctx context.Context) error {
-	service, err := n.openCallout()
-	if err != nil {
-		return err
-	}
-	if service == nil {
+	if n.callout == nil {
 		<-ctx.Done()
 		return nil
 	}
@@ -49,8 +45,8 @@ func (n *node) admitEnrolled(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- service.Serve(ctx) }()
-	n.sweepEnrolled(ctx, service, retired)
+	go func() { ended <- n.callout.Serve(ctx) }()
+	n.sweepEnrolled(ctx, retired)
 	return <-ended
 }
 
@@ -107,7 +103,7 @@ func (n *node) retirements() (<-chan *nats.Msg, error) {
 }
 
 // sweepEnrolled ends connections until ctx ends.
-func (n *node) sweepEnrolled(ctx context.Context, service *callout.Service, retired <-chan *nats.Msg) {
+func (n *node) sweepEnrolled(ctx context.Context, retired <-chan *nats.Msg) {
 	again := time.NewTimer(0) // those who were retired while this node was down
 	defer again.Stop()
 	for {
@@ -129,7 +125,7 @@ func (n *node) sweepEnrolled(ctx context.Context, service *callout.Service, reti
 		case <-again.C:
 			again.Reset(sweepEvery)
 		}
-		if ended, err := service.Sweep(ctx); err != nil && ctx.Err() == nil {
+		if ended, err := n.callout.Sweep(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("look for connections of those who are retired", "ended", ended, "error", err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,6 +125,14 @@ func TestRetired(t *testing.T) {
 	check()
 	if err := staying.Flush(); err != nil {
 		t.Errorf("who is not retired: %v", err)
+	}
+	w := httptest.NewRecorder()
+	r.n.metrics.handler(r.n).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	metrics := w.Body.String()
+	for _, want := range []string{"watchword_connections_ended_total 2\n", "watchword_logins_total{result=\"refused\"} 2\n", "watchword_logins_total{result=\"admitted\"} "} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %q in the metrics", want)
+		}
 	}
 	if err := r.stop(); err != nil {
 		t.Fatal(err)

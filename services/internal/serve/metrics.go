@@ -80,12 +80,14 @@ var (
 	descReports  = prometheus.NewDesc("watchword_usage_reports_total", "Reports of usage that this node has told; failed ones are told again.", []string{"result"}, nil)
 	descLost     = prometheus.NewDesc("watchword_usage_lost_total", "Uses of credentials that this node had no room to count.", nil, nil)
 	descFeeds    = prometheus.NewDesc("watchword_feed_streams", "Enforcing services that follow the feed over HTTP.", nil, nil)
+	descLogins   = prometheus.NewDesc("watchword_logins_total", "Logins to NATS that this node has answered, of enforcers, consumers and strangers.", []string{"result"}, nil)
+	descEnded    = prometheus.NewDesc("watchword_connections_ended_total", "Connections to NATS that this node has ended because their holder is retired.", nil, nil)
 	descBuild    = prometheus.NewDesc("watchword_build_info", "1, with the version of the binary.", []string{"version", "go"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c nodeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descSequence, descLag, descStopped, descTokens, descMemory, descDisk, descPen, descThrottle, descWrong, descReports, descLost, descFeeds, descBuild} {
+	for _, d := range []*prometheus.Desc{descSequence, descLag, descStopped, descTokens, descMemory, descDisk, descPen, descThrottle, descWrong, descReports, descLost, descFeeds, descLogins, descEnded, descBuild} {
 		ch <- d
 	}
 }
@@ -125,6 +127,13 @@ func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(descLost, told.Lost)
 	if c.n.fanout != nil {
 		gauge(descFeeds, float64(c.n.fanout.Streams()))
+	}
+	if c.n.callout != nil {
+		logins := c.n.callout.Stats()
+		counter(descLogins, logins.Admitted, "admitted")
+		counter(descLogins, logins.Refused, "refused")
+		counter(descLogins, logins.Failed, "unavailable")
+		counter(descEnded, logins.Ended)
 	}
 	version, goVersion := buildVersion()
 	gauge(descBuild, 1, version, goVersion)

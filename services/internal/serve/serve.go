@@ -30,6 +30,7 @@ import (
 	"watchword.dev/services/internal/cli"
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/embed"
+	"watchword.dev/services/internal/embed/callout"
 	"watchword.dev/services/internal/keyring"
 	"watchword.dev/services/internal/throttle"
 	"watchword.dev/services/upkeep"
@@ -62,6 +63,7 @@ type node struct {
 	ready    chan struct{}   // closed when they are
 	feeding  projector.Options
 	heard    atomic.Pointer[heard] // the newest pulse
+	callout  *callout.Service      // nil where others answer logins
 	metrics  *metrics
 	gate     *throttle.Gate
 	plan     *bootstrap // of a first start that is not complete
@@ -153,6 +155,9 @@ func (n *node) open(ctx context.Context) error {
 		return err
 	}
 	if err := n.openProjections(); err != nil {
+		return err
+	}
+	if n.callout, err = n.openCallout(); err != nil {
 		return err
 	}
 	if err := n.openUsage(); err != nil {

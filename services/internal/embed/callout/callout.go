@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -55,10 +56,27 @@ type Config struct {
 }
 
 // Service answers logins and ends connections. It is safe for concurrent use.
-type Service struct{ cfg Config }
+type Service struct {
+	cfg Config
+
+	admitted, refused, failed, ended atomic.Uint64
+}
 
 // New returns a Service. Nothing happens before Serve.
 func New(cfg Config) *Service { return &Service{cfg: cfg} }
+
+// Stats are counts since the start.
+type Stats struct {
+	Admitted uint64 // logins of those who are enrolled
+	Refused  uint64 // of all others
+	Failed   uint64 // refused because this node could not tell
+	Ended    uint64 // connections of those who are retired
+}
+
+// Stats returns what the service has counted.
+func (s *Service) Stats() Stats {
+	return Stats{s.admitted.Load(), s.refused.Load(), s.failed.Load(), s.ended.Load()}
+}
 
 // Serve answers until ctx ends. The caller calls it when the directory has
 // caught up for the first time: who answers takes a share of the questions.
@@ -107,12 +125,8 @@ func (s *Service) answer(ctx context.Context, m *nats.Msg) {
 	}
 	if err != nil {
 		reply.Error, reply.Jwt = refusal, ""
-		level, who := slog.LevelWarn, ask.ConnectOptions.Nkey
-		if errors.Is(err, errLogin) { // anybody can cause these
-			level = slog.LevelDebug
-		}
-		s.cfg.Log.Log(ctx, level, "a login is refused", "nkey", who, "host", ask.ClientInformation.Host, "error", err)
 	}
+	s.note(ctx, ask, err)
 	signed, err := reply.Encode(s.cfg.Issuer)
 	if err == nil {
 		var sealed []byte
@@ -123,6 +137,22 @@ func (s *Service) answer(ctx context.Context, m *nats.Msg) {
 	if err != nil {
 		s.cfg.Log.Warn("answer a login", "error", err)
 	}
+}
+
+// note counts an answer, and says why it is no.
+func (s *Service) note(ctx context.Context, ask *jwt.AuthorizationRequestClaims, err error) {
+	level := slog.LevelWarn
+	switch {
+	case err == nil:
+		s.admitted.Add(1)
+		return
+	case errors.Is(err, errLogin):
+		s.refused.Add(1)
+		level = slog.LevelDebug // anybody can cause these
+	default:
+		s.failed.Add(1)
+	}
+	s.cfg.Log.Log(ctx, level, "a login is refused", "nkey", ask.ConnectOptions.Nkey, "host", ask.ClientInformation.Host, "error", err)
 }
 
 // open decrypts a server's question.

@@ -17,7 +17,7 @@ import (
 func TestLogins(t *testing.T) {
 	s := standalone(t)
 	l := newLedger()
-	serve(t, auth(t, s), s.SeedFile, l)
+	service := serve(t, auth(t, s), s.SeedFile, l)
 	enforcer, consumer, retired := l.enroll(t, embed.Enforcer), l.enroll(t, embed.Consumer), l.enroll(t, embed.Enforcer)
 	l.retire(t, retired)
 	url := s.ClientURL()
@@ -42,6 +42,9 @@ func TestLogins(t *testing.T) {
 	refused(t, url, "while nothing can be looked up", enforcer.key)
 	l.fail(nil)
 	login(t, url, enforcer)
+	if got := service.Stats(); got.Admitted != 3 || got.Refused != 7 || got.Failed != 1 || got.Ended != 0 {
+		t.Errorf("counted %+v", got)
+	}
 }
 
 // TestNotFresh checks that a node that does not know whether it is up to date

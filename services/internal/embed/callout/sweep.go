@@ -58,6 +58,7 @@ func (s *Service) Sweep(ctx context.Context) (ended int, err error) {
 				}
 				s.cfg.Log.Info("a connection is ended: its holder is retired", "account", c.Account, "id", c.Holder)
 				ended++
+				s.ended.Add(1)
 			}
 			return errors.Join(all...)
 		})
