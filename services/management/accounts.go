@@ -6,6 +6,7 @@ import (
 	"watchword.dev/events/aggregate"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
+	"watchword.dev/projections/directory"
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/web"
 )
@@ -18,11 +19,11 @@ type accountBody struct {
 	Name string `json:"name"`
 }
 
-// chosen returns the id that a client has chosen for something new, or a fresh
-// one.
-func (s *Service) chosen(id string) (token.ID, error) {
+// chosen returns the id that a client has chosen for something new, or else the
+// one that it gets.
+func chosen(id string, otherwise token.ID) (token.ID, error) {
 	if id == "" {
-		return s.IDs.New(), nil
+		return otherwise, nil
 	}
 	out, err := token.ParseID(id)
 	if err != nil || out.IsZero() {
@@ -50,15 +51,33 @@ func (s *Service) createAccount(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
+	raw, err := x.Body(web.MaxBody)
+	if err != nil {
+		return err
+	}
 	var b accountBody
-	if err := x.Decode(&b); err != nil {
+	if err := x.DecodeBytes(raw, &b); err != nil {
 		return err
 	}
 	if err := s.checkName(b.Name); err != nil {
 		return err
 	}
-	id, err := s.chosen(b.ID)
+	id, again, err := s.newThing(x, c, "account", token.ID{}, raw)
 	if err != nil {
+		return err
+	}
+	if again && b.ID == "" {
+		found, err := s.Directory.AllAccounts(directory.Listing{Name: b.Name, Page: 1, PerPage: directory.MaxPerPage})
+		if err != nil {
+			return err
+		}
+		for i := range found.Items {
+			if s.lately(found.Items[i].Created) {
+				return x.Result(accountAnswerOf(&found.Items[i]))
+			}
+		}
+	}
+	if id, err = chosen(b.ID, id); err != nil {
 		return err
 	}
 	r, err := s.do(x, c, command.CreateAccount{ID: id, Name: b.Name})

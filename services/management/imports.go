@@ -1,7 +1,6 @@
 package management
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
@@ -186,13 +185,8 @@ func foreignDigest(s string) (plain [sha256.Size]byte, err error) {
 // It is keyed: secrets of other systems may be short enough to guess, and ids
 // are seen by many. Its time is none, so that what was made elsewhere stands
 // before what was made here.
-func (s *Service) foreignID(plain [sha256.Size]byte) (id token.ID) {
-	m := hmac.New(sha256.New, s.RequestKey)
-	m.Write([]byte("watchword import v1\x00"))
-	m.Write(plain[:])
-	const clock = 6 // bytes of an id that tell its time
-	copy(id[clock:], m.Sum(nil))
-	return id
+func (s *Service) foreignID(plain [sha256.Size]byte) token.ID {
+	return s.derivedID("watchword import v1", plain[:])
 }
 
 // owner finds the owner that a row names. Many rows have the same.

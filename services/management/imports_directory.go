@@ -145,7 +145,7 @@ func (r *directoryImport) user(b *importedEntry) (importOutcome, error) {
 		return none, err
 	}
 	if !ok {
-		id, err := r.s.chosen(b.ID)
+		id, err := chosen(b.ID, r.s.IDs.New())
 		if err != nil || r.dry {
 			return importOutcome{Outcome: importCreated, ID: id.String()}, err
 		}
@@ -178,13 +178,13 @@ func (r *directoryImport) account(b *importedEntry) (importOutcome, error) {
 	ref := b.ID
 	if ref == "" {
 		ref = b.Name
-	} else if _, err := r.s.chosen(ref); err != nil {
+	} else if _, err := chosen(ref, token.ID{}); err != nil {
 		return none, err
 	}
 	st, err := r.find(ref)
 	switch {
 	case errors.Is(err, fault.AccountNotFound) && r.c.operator():
-		id, err := r.s.chosen(b.ID)
+		id, err := chosen(b.ID, r.s.IDs.New())
 		if err != nil {
 			return none, err
 		}

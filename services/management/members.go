@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 
 	json "github.com/go-json-experiment/json"
@@ -266,8 +267,12 @@ func (s *Service) addMember(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
+	raw, err := x.Body(web.MaxBody)
+	if err != nil {
+		return err
+	}
 	var b memberBody
-	if err := x.Decode(&b); err != nil {
+	if err := x.DecodeBytes(raw, &b); err != nil {
 		return err
 	}
 	roles, err := s.rolesOf(&b)
@@ -288,8 +293,20 @@ func (s *Service) addMember(x *web.Exchange) error {
 	if !ok {
 		return fault.New(fault.UserNotFound).WithPointer("/email")
 	}
-	id, err := s.chosen(b.ID)
+	id, again, err := s.newThing(x, c, "member", st.account.ID, raw)
 	if err != nil {
+		return err
+	}
+	if again && b.ID == "" {
+		m, ok, err := s.Directory.MemberOf(st.account.ID, u.ID)
+		if err != nil {
+			return err
+		}
+		if ok && slices.Equal(m.Roles, roles) && s.lately(m.Created) {
+			return s.showMember(x, &m)
+		}
+	}
+	if id, err = chosen(b.ID, id); err != nil {
 		return err
 	}
 	r, err := s.do(x, c, command.AddMember{ID: id, Account: st.account.ID, User: u.ID, Roles: roles})

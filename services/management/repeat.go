@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -49,6 +50,40 @@ func (s *Service) repeat(x *web.Exchange, c *caller, account, id token.ID, body 
 	m.Write(canonical(body))
 	return hex.EncodeToString(m.Sum(nil)), declared, nil
 }
+
+// repeatWindow is how long after a request its repeat is known without a key.
+const repeatWindow = time.Minute
+
+// newThing is the id of what a request makes, of this kind in this account.
+// With an Idempotency-Key it follows from the request, so that a repeat names
+// the same thing, which the authority then leaves as it is. Its time is none.
+//
+// A repeat that only counts itself has no such name: again is true, and what
+// has the same content may be its answer if it was made within a minute.
+func (s *Service) newThing(x *web.Exchange, c *caller, kind string, account token.ID, body []byte) (id token.ID, again bool, err error) {
+	digest, declared, err := s.repeat(x, c, account, token.ID{}, body)
+	if err != nil {
+		return id, false, err
+	}
+	if len(x.Request().Header["Idempotency-Key"]) == 0 {
+		return s.IDs.New(), declared, nil
+	}
+	return s.derivedID("watchword "+kind+" v1", []byte(digest)), false, nil
+}
+
+// derivedID returns the id that follows from something, under a name for what
+// it is. It is keyed, so that ids tell nothing of it.
+func (s *Service) derivedID(name string, from []byte) (id token.ID) {
+	m := hmac.New(sha256.New, s.RequestKey)
+	m.Write([]byte(name + "\x00"))
+	m.Write(from)
+	const clock = 6 // bytes of an id that tell its time
+	copy(id[clock:], m.Sum(nil))
+	return id
+}
+
+// lately reports whether something was made so lately that a repeat can mean it.
+func (s *Service) lately(made time.Time) bool { return s.Now().Sub(made) <= repeatWindow }
 
 func idempotencyKey(h http.Header) (string, bool, error) {
 	lines := h["Idempotency-Key"]

@@ -156,36 +156,63 @@ func (s *Service) registerResource(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
+	raw, err := x.Body(web.MaxBody)
+	if err != nil {
+		return err
+	}
 	var b resourceBody
-	if err := x.Decode(&b); err != nil {
+	if err := x.DecodeBytes(raw, &b); err != nil {
 		return err
 	}
 	if err := s.checkName(b.Name); err != nil {
 		return err
 	}
-	r, err := s.register(x, c, &b)
+	r, err := s.register(x, c, &b, raw)
 	if err != nil {
 		return err
 	}
 	return x.Result(resourceAnswerOf(r))
 }
 
-// register sends the command. A parent where the caller is nothing and one that
-// does not exist are alike.
-func (s *Service) register(x *web.Exchange, c *caller, b *resourceBody) (*aggregate.Resource, error) {
+// register sends the command; raw is the request's body. A parent where the
+// caller is nothing and one that does not exist are alike.
+func (s *Service) register(x *web.Exchange, c *caller, b *resourceBody, raw []byte) (*aggregate.Resource, error) {
 	if _, ok := s.Catalogue().TypeNumber(b.Type); !ok {
 		return nil, fault.New(fault.InvalidResourceType).WithPointer("/type")
 	}
-	if b.ID == "" {
-		b.ID = s.IDs.New().String()
-	} else if !catalogue.ValidID(b.ID) {
+	if b.ID != "" && !catalogue.ValidID(b.ID) {
 		return nil, fault.New(fault.InvalidField).WithPointer("/id").WithDetail("up to %d letters, digits, _ and -", catalogue.MaxID)
 	}
 	if err := s.writable(c, b.Parent); err != nil {
 		return nil, err
 	}
+	if b.ID == "" {
+		id, again, err := s.newThing(x, c, "resource", token.ID{}, raw)
+		if err != nil {
+			return nil, err
+		}
+		if again {
+			if r, err := s.madeLately(b); r != nil || err != nil {
+				return r, err
+			}
+		}
+		b.ID = id.String()
+	}
 	r, err := s.do(x, c, command.RegisterResource{Type: b.Type, Resource: b.ID, Name: b.Name, Parent: b.Parent})
 	return r.Resource, err
+}
+
+// madeLately finds what a repeat of a registration may mean.
+func (s *Service) madeLately(b *resourceBody) (*aggregate.Resource, error) {
+	found, err := s.Directory.Resources(directory.ResourceQuery{
+		Listing: directory.Listing{Name: b.Name, Page: 1, PerPage: directory.MaxPerPage}, Type: b.Type, Parents: []string{b.Parent},
+	})
+	for i := range found.Items {
+		if s.lately(found.Items[i].Created) {
+			return &found.Items[i], err
+		}
+	}
+	return nil, err
 }
 
 // writable refuses a parent in which the caller may register nothing.

@@ -137,8 +137,12 @@ func (s *Service) registerUser(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
+	raw, err := x.Body(web.MaxBody)
+	if err != nil {
+		return err
+	}
 	var b personBody
-	if err := x.Decode(&b); err != nil {
+	if err := x.DecodeBytes(raw, &b); err != nil {
 		return err
 	}
 	if b.Email == nil {
@@ -147,8 +151,20 @@ func (s *Service) registerUser(x *web.Exchange) error {
 	if err := s.checkPerson(&b); err != nil {
 		return err
 	}
-	id, err := s.chosen(b.ID)
+	id, again, err := s.newThing(x, c, "user", token.ID{}, raw)
 	if err != nil {
+		return err
+	}
+	if again && b.ID == "" {
+		u, ok, err := s.Directory.UserByEmail(s.Sealer.EmailIndex(*b.Email))
+		if err != nil {
+			return err
+		}
+		if ok && u.Operator == b.Operator && s.lately(u.Created) {
+			return s.showPerson(x, &u)
+		}
+	}
+	if id, err = chosen(b.ID, id); err != nil {
 		return err
 	}
 	name := ""

@@ -217,8 +217,12 @@ func (s *Service) createZone(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
+	raw, err := x.Body(web.MaxBody)
+	if err != nil {
+		return err
+	}
 	var b zoneBody
-	if err := x.Decode(&b); err != nil {
+	if err := x.DecodeBytes(raw, &b); err != nil {
 		return err
 	}
 	if err := s.checkName(b.Name); err != nil {
@@ -228,7 +232,7 @@ func (s *Service) createZone(x *web.Exchange) error {
 	if b.Account.ID != "" {
 		parent = accountType + b.Account.ID
 	}
-	r, err := s.register(x, c, &resourceBody{Type: typeZone, Name: b.Name, Parent: parent})
+	r, err := s.register(x, c, &resourceBody{Type: typeZone, Name: b.Name, Parent: parent}, raw)
 	if err != nil {
 		return accountPointer(err)
 	}
