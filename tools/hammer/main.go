@@ -54,7 +54,7 @@ type bench struct {
 
 var benches = []bench{
 	{"verify", benchVerify}, {"http", benchHTTP}, {"replay", benchReplay}, {"create", benchCreate}, {"directory", benchDirectory},
-	{"middleware", benchMiddleware},
+	{"middleware", benchMiddleware}, {"fanout", benchFanout},
 }
 
 func main() {
@@ -94,7 +94,7 @@ func wrong(format string, args ...any) error {
 func parse(args []string) (names []string, o options, err error) {
 	f := flag.NewFlagSet("hammer", flag.ContinueOnError)
 	f.Usage = func() {
-		fmt.Fprintln(f.Output(), "usage: hammer all|verify|http|replay|create|directory|middleware [flags]")
+		fmt.Fprintln(f.Output(), "usage: hammer all|verify|http|replay|create|directory|middleware|fanout [flags]")
 		f.PrintDefaults()
 	}
 	f.IntVar(&o.tokens, "tokens", 1_000_000, "tokens of verify and middleware, events of replay; for disk mode ten times as many with -full; of directory a tenth, or with -full all")
