@@ -165,7 +165,7 @@ var Standard = NewCatalogue(
 	Current[TokenRolled](),
 	Current[TokenDisabled](),
 	Current[TokenEnabled](),
-	Current[TokenRevoked](),
+	Current[TokenRevoked]().quickly(quickTokenRevoked),
 	Current[TokenExpiring](),
 	Current[TokenExpired](),
 	Current[APIKeyIssued](),

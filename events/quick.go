@@ -13,7 +13,7 @@ import (
 )
 
 // A replay is mostly token.created and token.updated, and the JSON library
-// takes most of its time there. The decoders here read the one form that such
+// takes most of its time there; a revocation is what everybody waits for. The decoders here read the one form that such
 // data has, members in order, and decline everything that is not plainly it:
 // what they decline goes to the library, which decides. A fuzz test holds them
 // to that.
@@ -78,6 +78,21 @@ func quickTokenUpdated(data []byte) (Event, bool) {
 		e.Reason = q.some()
 	}
 	if q.may(`,"origin":`) {
+		q.origin(&e.Origin)
+	}
+	q.must(`}`)
+	return e, q.done()
+}
+
+func quickTokenRevoked(data []byte) (Event, bool) {
+	q := newQuick(data)
+	e := new(TokenRevoked)
+	q.must(`{`)
+	reason := q.may(`"reason":`)
+	if reason {
+		e.Reason = q.some()
+	}
+	if reason && q.may(`,"origin":`) || !reason && q.may(`"origin":`) {
 		q.origin(&e.Origin)
 	}
 	q.must(`}`)

@@ -64,6 +64,12 @@ var quickSeeds = []struct {
 	{"base64 without padding", quickData(`[]`, ``, `,"origin":{"agent":{"k":"x","n":"AA","ct":""}}`), false},
 	{"more behind", quickData(`[]`, ``, ``) + ` `, false},
 	{"cut", strings.TrimSuffix(quickData(`[]`, ``, ``), `}`), false},
+	{"revoked", `{}`, true},
+	{"revoked for a reason", `{"reason":"leaked"}`, true},
+	{"revoked from somewhere", `{"origin":{"agent":{"k":"x","n":"AA==","ct":""}}}`, true},
+	{"revoked for a reason from somewhere", `{"reason":"leaked","origin":{"agent":{"k":"x","n":"AA==","ct":""}}}`, true},
+	{"revoked for no reason", `{"reason":""}`, false},
+	{"revoked, with a comma", `{,"origin":{"agent":{"k":"x","n":"AA==","ct":""}}}`, false},
 	{"unknown member", quickData(`[]`, ``, `,"colour":"red"`), false},
 }
 
@@ -108,19 +114,20 @@ func agree(t *testing.T, quick func([]byte) (Event, bool), slow func([]byte) (Ev
 	return true
 }
 
-// agreeBoth tries both quick decoders.
-func agreeBoth(t *testing.T, data []byte) bool {
+// agreeAll tries all quick decoders.
+func agreeAll(t *testing.T, data []byte) bool {
 	t.Helper()
 	created := agree(t, quickTokenCreated, decodeData[TokenCreated], bytes.Clone(data))
 	updated := agree(t, quickTokenUpdated, decodeData[TokenUpdated], bytes.Clone(data))
-	return created || updated
+	revoked := agree(t, quickTokenRevoked, decodeData[TokenRevoked], bytes.Clone(data))
+	return created || updated || revoked
 }
 
 // TestQuick checks that the seeds are taken or declined as they say, so that
 // the fast path is not lost without notice.
 func TestQuick(t *testing.T) {
 	for _, seed := range quickSeeds {
-		if taken := agreeBoth(t, []byte(seed.data)); taken != seed.taken {
+		if taken := agreeAll(t, []byte(seed.data)); taken != seed.taken {
 			t.Errorf("%s: taken %v, want %v: %s", seed.name, taken, seed.taken, seed.data)
 		}
 	}
@@ -131,7 +138,7 @@ func FuzzQuick(f *testing.F) {
 	for _, seed := range quickSeeds {
 		f.Add([]byte(seed.data))
 	}
-	f.Fuzz(func(t *testing.T, data []byte) { agreeBoth(t, data) })
+	f.Fuzz(func(t *testing.T, data []byte) { agreeAll(t, data) })
 }
 
 // TestGroupsApart checks that appending to what one policy has does not write

@@ -73,16 +73,17 @@ func (f *follower) ask(ctx context.Context, body []byte, take func(*nats.Msg) er
 	if err := f.r.nc.PublishRequest(directGet, reply, body); err != nil {
 		return 0, lost("ask the stream: %w", err)
 	}
+	select {
+	case <-f.broken: // before this
+	default:
+	}
 	silence := time.NewTimer(f.r.cfg.RequestTimeout)
 	defer silence.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return 0, ctx.Err()
-		case s := <-f.changes:
-			if err := f.changed(s); err != nil {
-				return 0, err
-			}
+		case <-f.broken:
 			return 0, lost("the connection was lost")
 		case <-silence.C:
 			return 0, lost("the stream does not answer")
@@ -139,7 +140,7 @@ func (b *batch) take(ctx context.Context, m *nats.Msg) error {
 		// the stream shows at the beginning of the next answer.
 		return lost("after sequence %d came %d", f.at.Seq, seq)
 	}
-	c, err := events.DecodeCommit(f.at, seq, m.Header.Get(nats.JSSubject), m.Data, f.spare[0])
+	c, err := events.DecodeCommit(f.at, seq, m.Header.Get(nats.JSSubject), m.Data, *f.slot(0))
 	if err != nil {
 		return err
 	}

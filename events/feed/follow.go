@@ -35,17 +35,19 @@ const (
 
 // follower is one Read. Everything but what observe touches is its goroutine's.
 type follower struct {
-	r  *Reader
-	fn func(events.Commit) error
-	at events.Position // behind what fn has taken
+	r    *Reader
+	fn   func(events.Commit) error
+	live chan *nats.Msg
+	told atomic.Uint32   // what there is to do beside the live messages
+	at   events.Position // behind what fn has taken
 
 	subs    []*nats.Subscription
-	live    chan *nats.Msg
 	answers chan *nats.Msg // to what the stream was asked
 	inbox   string
 	asked   uint64 // requests, to tell their answers apart
 	changes chan nats.Status
-	due     *time.Timer // when to look at the stream
+	broken  chan struct{} // has an element when the connection has changed
+	due     *time.Timer   // when to look at the stream
 	dueAt   time.Time
 
 	gap    bool // something is missing, or may be
@@ -57,12 +59,49 @@ type follower struct {
 
 	water    watermark.Watermark
 	listener *watermark.Listener
-	pulsed   chan struct{} // has an element when vouched has changed
 	vouched  atomic.Uint64 // sequence in the newest pulse
 	before   uint64        // at.Seq when the pulse before that was looked at
 
 	batch []events.Commit
-	spare [liveQueue][]events.Record // memory of the batch's records
+	spare [][]events.Record // memory of the batch's records
+}
+
+// What a follower is told of.
+const (
+	isDue uint32 = 1 << iota // the timer
+	isPulsed
+	isBack   // the connection
+	isClosed // for good
+	isOver   // its context
+)
+
+// nudge wakes the follower up. It stands among the live messages, so that the
+// follower waits for one channel only: a wait for five costs more than it takes
+// to check a commit.
+var nudge = new(nats.Msg)
+
+// tell tells the follower of something. When its queue is full it looks anyway.
+func (f *follower) tell(what uint32) {
+	f.told.Or(what)
+	select {
+	case f.live <- nudge:
+	default:
+	}
+}
+
+// watch tells of changes of the connection until the listener is removed.
+func (f *follower) watch() {
+	for s := range f.changes {
+		what := isBack
+		if s == nats.CLOSED {
+			what = isClosed
+		}
+		f.tell(what)
+		select {
+		case f.broken <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // lostError says that an answer did not come for a cause that says nothing
@@ -79,7 +118,9 @@ func (f *follower) stop() {
 		_ = s.Unsubscribe() // fails on a closed connection only
 	}
 	f.r.nc.RemoveStatusListener(f.changes)
-	f.due.Stop()
+	if f.due != nil {
+		f.due.Stop()
+	}
 }
 
 // observe is called for each pulse, on the goroutine of its subscription.
@@ -89,32 +130,45 @@ func (f *follower) observe(p events.Pulse, arrived time.Time) {
 		f.r.cfg.Pulse(p, arrived)
 	}
 	f.vouched.Store(p.Sequence)
-	select {
-	case f.pulsed <- struct{}{}:
-	default:
-	}
+	f.tell(isPulsed)
 }
 
 func (f *follower) run(ctx context.Context) error {
-	f.gap = true // what is there already is read from the stream
+	defer context.AfterFunc(ctx, func() { f.tell(isOver) })()
 	for {
-		var err error
-		select {
-		case <-ctx.Done():
-			err = ctx.Err()
-		case m := <-f.live:
-			err = f.hear(ctx, m)
-		case <-f.pulsed:
-			err = f.compare()
-		case s := <-f.changes:
-			err = f.changed(s)
-		case <-f.due.C:
-			err = f.look(ctx)
+		if m := <-f.live; m != nudge {
+			if err := f.hear(ctx, m); err != nil {
+				return err
+			}
 		}
-		if err != nil {
+		if f.told.Load() != 0 {
+			if err := f.attend(ctx, f.told.Swap(0)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// attend does what the follower was told of.
+func (f *follower) attend(ctx context.Context, what uint32) error {
+	if what&isOver != 0 {
+		return ctx.Err()
+	}
+	if what&isClosed != 0 {
+		return errClosed
+	}
+	if what&isBack != 0 {
+		f.back()
+	}
+	if what&isPulsed != 0 {
+		if err := f.compare(); err != nil {
 			return err
 		}
 	}
+	if what&isDue != 0 {
+		return f.look(ctx)
+	}
+	return nil
 }
 
 // plan looks at the stream after about d, or earlier if that is planned.
@@ -151,15 +205,12 @@ func (f *follower) hear(ctx context.Context, m *nats.Msg) error {
 		if c, ok := f.next(at, m); ok {
 			f.batch, at = append(f.batch, c), c.End
 		}
-		if len(f.batch) == len(f.spare) {
+		if len(f.batch) == liveQueue || len(f.live) == 0 {
 			break
 		}
-		select {
-		case m = <-f.live:
-			continue
-		default:
+		if m = <-f.live; m == nudge {
+			break
 		}
-		break
 	}
 	for i := range f.batch {
 		f.batch[i].Pending = uint64(len(f.batch) - 1 - i)
@@ -181,7 +232,7 @@ func (f *follower) next(at events.Position, m *nats.Msg) (events.Commit, bool) {
 		f.missing()
 		return events.Commit{}, false
 	}
-	slot := &f.spare[len(f.batch)]
+	slot := f.slot(len(f.batch))
 	subject := events.SubjectPrefix + strings.TrimPrefix(m.Subject, stream.LivePrefix)
 	c, err := events.DecodeCommit(at, seq, subject, m.Data, *slot)
 	if err != nil {
@@ -190,6 +241,14 @@ func (f *follower) next(at events.Position, m *nats.Msg) (events.Commit, bool) {
 	}
 	*slot = c.Records
 	return c, true
+}
+
+// slot is the memory of records that the n-th commit of a batch uses again.
+func (f *follower) slot(n int) *[]events.Record {
+	for len(f.spare) <= n {
+		f.spare = append(f.spare, nil)
+	}
+	return &f.spare[n]
 }
 
 func (f *follower) deliver(ctx context.Context, c events.Commit) error {
@@ -236,21 +295,19 @@ func (f *follower) compare() error {
 	return f.diverged()
 }
 
-// changed is called when the connection is there again, or closed for good.
-func (f *follower) changed(s nats.Status) error {
-	if s == nats.CLOSED {
-		return fmt.Errorf("feed: %w", nats.ErrConnectionClosed)
-	}
+// back is called when the connection is there again.
+func (f *follower) back() {
 	f.gap, f.verify = true, f.at.Seq > 0
 	f.plan(spread)
-	return nil
 }
+
+var errClosed = fmt.Errorf("feed: %w", nats.ErrConnectionClosed)
 
 // look reads what is missing from the stream, if something is.
 func (f *follower) look(ctx context.Context) error {
 	f.dueAt = time.Time{}
 	if f.r.nc.IsClosed() { // also when its end came before the listener
-		return f.changed(nats.CLOSED)
+		return errClosed
 	}
 	if !f.r.nc.IsConnected() {
 		f.plan(f.r.cfg.IdleCheck) // when it is again, that is planned at once

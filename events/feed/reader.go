@@ -173,14 +173,14 @@ const recentEnds = 256
 
 func (r *Reader) follow(at events.Position, fn func(events.Commit) error) (*follower, error) {
 	f := &follower{
-		r: r, at: at, fn: fn, verify: at.Seq > 0,
+		r: r, at: at, fn: fn, verify: at.Seq > 0, gap: true, // what is there already is read from the stream
 		live: make(chan *nats.Msg, liveQueue), answers: make(chan *nats.Msg, 2*batchMessages),
-		inbox: r.nc.NewInbox(), pulsed: make(chan struct{}, 1),
+		inbox: r.nc.NewInbox(), broken: make(chan struct{}, 1),
 	}
 	f.water.Reset(at, recentEnds, nil)
 	f.listener = watermark.NewListener(r.cfg.PulseKey, f.observe, r.cfg.Log)
 	f.changes = r.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
-	f.due, f.dueAt = time.NewTimer(0), time.Now()
+	go f.watch()
 	var err error
 	sub := func(s *nats.Subscription, e error) {
 		if e == nil {
@@ -196,5 +196,7 @@ func (r *Reader) follow(at events.Position, fn func(events.Commit) error) (*foll
 		f.stop()
 		return nil, err
 	}
+	f.dueAt = time.Now()
+	f.due = time.AfterFunc(0, func() { f.tell(isDue) })
 	return f, nil
 }
