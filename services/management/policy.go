@@ -105,6 +105,7 @@ func (s *Service) applyTokenPolicy(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
+	by.Bulk = true // others go first
 	last := uint64(0)
 	for i := range st.tokens {
 		t := &st.tokens[i]
