@@ -325,9 +325,22 @@ func (c Compiled) ByAddress() bool {
 	return len(c) >= headerLen && c[1]&flagAddresses != 0
 }
 
-// Bounded reports whether the grant begins or ends at some time.
-func (c Compiled) Bounded() bool {
-	return len(c) >= headerLen && c[1]&(flagNotBefore|flagExpiresOn) != 0
+// Changes returns when, after now, the grant begins or ends; zero when it does
+// neither, or cannot be read.
+func (c Compiled) Changes(now time.Time) time.Time {
+	if len(c) < headerLen || c[1]&(flagNotBefore|flagExpiresOn) == 0 {
+		return time.Time{}
+	}
+	var o opened
+	if !c.open(&o) {
+		return time.Time{}
+	}
+	for _, bound := range [...]int64{o.notBefore, o.expiresOn} {
+		if bound != 0 && withinValidity(0, bound, now) == ReasonNone {
+			return time.Unix(0, bound).UTC()
+		}
+	}
+	return time.Time{}
 }
 
 // MaxBare is the greatest length of what AppendBare appends.

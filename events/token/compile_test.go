@@ -152,3 +152,30 @@ func TestRanges(t *testing.T) {
 		}
 	})
 }
+
+// TestCompiledChanges: the next time at which the clock alone changes an answer.
+func TestCompiledChanges(t *testing.T) {
+	cat := catalogue.Cloudflare()
+	from, to := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct{ from, to, now, want time.Time }{
+		{time.Time{}, time.Time{}, from, time.Time{}},
+		{from, to, from.Add(-1), from},
+		{from, to, from, to},
+		{from, to, to.Add(-1), to},
+		{from, to, to, time.Time{}},
+		{from, time.Time{}, from, time.Time{}},
+		{time.Time{}, to, from, to},
+		{to, from, from.Add(-1), to}, // one that never holds
+	} {
+		g, err := Compile(Grant{NotBefore: c.from, ExpiresOn: c.to}, cat)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := g.Changes(c.now); !got.Equal(c.want) || got.IsZero() != c.want.IsZero() {
+			t.Errorf("from %v to %v, at %v: %v, want %v", c.from, c.to, c.now, got, c.want)
+		}
+	}
+	if got := (Compiled{1}).Changes(from); !got.IsZero() {
+		t.Error(got)
+	}
+}

@@ -221,6 +221,7 @@ func (x *Index) lookAfar(digest *token.Digest, q *query) {
 		return
 	}
 	q.sight = s
+	q.d.Until, q.d.ByAddress, q.d.ByPlace = time.Time{}, false, false
 	q.answerRow(row)
 	q.sight, q.afar = nil, false
 	if q.broken {

@@ -117,6 +117,7 @@ func (x *Index) verify(d *token.Decision, v *view, ceiling time.Duration, digest
 			break
 		}
 		v, perm = now, now.cat.Permission(req.Permission)
+		d.Until, d.ByAddress, d.ByPlace = time.Time{}, false, false
 	}
 	d.Verdict = d.Reason.Verdict()
 }
@@ -226,7 +227,6 @@ func (q *query) answerRow(row []byte) {
 
 func (q *query) decide(r rowView) {
 	d := q.d
-	d.Until, d.ByAddress, d.ByPlace = time.Time{}, false, false // an entry may be looked at twice
 	d.Token, d.Owner, d.OwnerKind = r.token(), r.owner(), r.ownerKind()
 	if d.OwnerKind == token.OwnerAccount {
 		d.Account = d.Owner
@@ -247,26 +247,11 @@ func (q *query) decide(r rowView) {
 			d.Reason, d.Policy = token.ReasonNoPolicy, token.ID{}
 		}
 	}
-	if g := r.grant(); g.ByAddress() || g.Bounded() || r.state.has(flagReplaced) {
-		q.limit(r)
-	}
-}
-
-// limit tells what besides the ledger may change the answer.
-func (q *query) limit(r rowView) {
-	q.d.ByAddress = r.grant().ByAddress()
-	from, to := r.grant().Validity()
-	q.endsAt(from)
-	q.endsAt(to)
+	d.ByAddress, d.Until = r.grant().ByAddress(), r.grant().Changes(q.now)
 	if r.state.has(flagReplaced) {
-		q.endsAt(fromMilli(r.state.until()))
-	}
-}
-
-// endsAt notes that the clock changes the answer at t, if that is still to come.
-func (q *query) endsAt(t time.Time) {
-	if t.After(q.now) && (q.d.Until.IsZero() || t.Before(q.d.Until)) {
-		q.d.Until = t
+		if end := fromMilli(r.state.until()); d.Until.IsZero() || end.Before(d.Until) {
+			d.Until = end // it is not over yet, else it would have been revoked
+		}
 	}
 }
 
