@@ -22,6 +22,8 @@ type change struct {
 	counts  map[Owner]Counts // as they will be; written by finish
 	lengths map[list]uint64  // likewise
 	gone    map[Owner]bool   // whether the owner was removed
+
+	published uint32 // the last version of the catalogue in the batch; zero: none
 }
 
 func newChange(b *pebble.Batch, k *known, at time.Time) *change {
@@ -458,7 +460,8 @@ func (c *change) setMember(before, m *aggregate.Member) error {
 
 // resource moves one registration of a resource over r.
 func (c *change) resource(r *events.Record) error {
-	s, _, err := get(c.b, idKey(tableResource, r.SubjectID()), decode[aggregate.Resource])
+	id := r.SubjectID()
+	s, _, err := unlessNew(c.known, id[:], c.b, idKey(tableResource, id), decode[aggregate.Resource])
 	if err != nil {
 		return err
 	}
@@ -466,6 +469,7 @@ func (c *change) resource(r *events.Record) error {
 	if err := s.Apply(r); err != nil {
 		return err
 	}
+	c.known.add(id[:])
 	if err := c.setJSON(idKey(tableResource, s.ID), &s); err != nil {
 		return err
 	}
@@ -477,9 +481,10 @@ func (c *change) resource(r *events.Record) error {
 	case s.Status == aggregate.Revoked:
 		return c.b.Delete(key, nil)
 	case before.Seq == 0:
-		if _, double, err := get(c.b, key, decodeID); err != nil || double {
+		if _, double, err := unlessNew(c.known, key[1:], c.b, key, decodeID); err != nil || double {
 			return orImpossible(err, "event %d registers %s a second time", r.Number, s.Key())
 		}
+		c.known.add(key[1:])
 		return c.b.Set(key, encodeID(s.ID), nil)
 	}
 	return nil
@@ -494,6 +499,7 @@ func (c *change) catalogue(r *events.Record) error {
 	if err := last.Apply(r); err != nil {
 		return err
 	}
+	c.published = last.Version
 	return c.setJSON(catalogueKey(last.Version), &last)
 }
 

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"watchword.dev/events"
+	"watchword.dev/events/aggregate"
 	"watchword.dev/projections/projector"
 )
 
@@ -41,6 +43,9 @@ type Directory struct {
 	store   *projector.Store
 	known   *known        // ids of tokens, and digests
 	loaded  chan struct{} // closed when nothing more is loaded into known
+	// published is the version of the catalogue that the rows have or are just
+	// about to have.
+	published atomic.Uint32
 
 	mu     sync.Mutex // guards what follows
 	asking int        // how many views are open
@@ -64,6 +69,11 @@ func Open(o Options) (*Directory, error) {
 	}
 	d := &Directory{store: store, known: newKnown(), loaded: make(chan struct{}), idle: make(chan struct{})}
 	d.queries.open = d.reader
+	version, err := lastVersion(store.DB())
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	d.published.Store(version)
 	if err := d.load(); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -107,7 +117,24 @@ func (d *Directory) Apply(commits []events.Commit) error {
 	if err := c.finish(); err != nil {
 		return fmt.Errorf("directory: %w", err)
 	}
+	if c.published > 0 {
+		// Before the rows: who has waited for them is not given an older one.
+		d.published.Store(c.published)
+	}
 	return d.store.Commit(b, at)
+}
+
+// Catalogue returns the catalogue that was published last, as it does of a View,
+// without asking for the version each time.
+func (d *Directory) Catalogue() (c aggregate.Catalogue, ok bool, err error) {
+	version := d.published.Load()
+	if version == 0 {
+		return c, false, d.usable()
+	}
+	if kept := d.queries.catalogue.Load(); kept != nil && kept.Version == version {
+		return *kept, true, d.usable()
+	}
+	return d.queries.Catalogue()
 }
 
 // batchSize guesses how many bytes a batch will have: a row is about as long

@@ -14,13 +14,13 @@ import (
 
 // known says of a key that it was never written, or that it may have been.
 //
-// Every creation asks for an id and a secret that nobody has, twice, and
-// Pebble answers that only after a walk through all its levels: it looks into
+// Every creation asks for an id and a secret that nobody has, twice, and every
+// registration for a key of a resource, three times; Pebble answers that only after a walk through all its levels: it looks into
 // no filter of the lowest one. Here the same answer costs a line of the
 // processor's cache for each layer.
 //
-// It holds the ids of all tokens and all digests, also those that were taken
-// back: a key that it lacks is in no row and in no batch under way. It is
+// It holds the ids of all tokens and registrations, and all digests and keys of
+// resources, also those that were taken back since Open: a key that it lacks is in no row and in no batch under way. It is
 // filled behind Open, and says nothing until that is done.
 //
 // One goroutine adds what is applied, another one what was there before; any
@@ -141,6 +141,15 @@ func (d *Directory) Credential(secret token.Digest) (aggregate.Credential, bool,
 	return d.queries.Credential(secret)
 }
 
+// Resource returns the registration of the resource with this key, as it does of
+// a View.
+func (d *Directory) Resource(key string) (aggregate.Resource, bool, error) {
+	if d.known.lacks(textKey(tableKey, key)[1:]) {
+		return aggregate.Resource{}, false, d.usable()
+	}
+	return d.queries.Resource(key)
+}
+
 // loadedAtOnce is how many keys are added before it is asked whether anybody
 // still wants them.
 const loadedAtOnce = 1 << 12
@@ -150,8 +159,8 @@ const loadedAtOnce = 1 << 12
 // whoever asks then finds out.
 func (d *Directory) load() error {
 	var its []*pebble.Iterator
-	for _, prefix := range [][]byte{{tableAll}, {tableDigest}} {
-		it, err := scan(d.store.DB(), prefix)
+	for _, table := range []byte{tableAll, tableDigest, tableResource, tableKey} {
+		it, err := scan(d.store.DB(), []byte{table})
 		if err != nil {
 			for _, it := range its {
 				err = errors.Join(err, it.Close())
@@ -167,7 +176,9 @@ func (d *Directory) load() error {
 		defer d.end()
 		defer close(d.loaded)
 		whole := d.loadKeys(its[0], ownerPrefix)
-		whole = d.loadKeys(its[1], 1) && whole
+		for _, it := range its[1:] {
+			whole = d.loadKeys(it, 1) && whole
+		}
 		d.known.ready.Store(whole)
 	}()
 	return nil

@@ -49,9 +49,11 @@ func TestKnownAnswersAsTheRows(t *testing.T) {
 	fs := vfs.NewMem()
 	var ids []token.ID
 	var digests []token.Digest
+	var keys []string
 	for rest := s.Commits; len(rest) > 0; {
 		n := min(1+rng.IntN(40), len(rest))
 		d := openMem(t, fs)
+		sameAsView(t, d, nil) // what is kept of it must not outlive the next
 		apply(t, d, rest[:n]...)
 		for _, c := range rest[:n] {
 			for i := range c.Records {
@@ -61,17 +63,21 @@ func TestKnownAnswersAsTheRows(t *testing.T) {
 					digests = append(digests, e.Secret)
 				case *events.TokenRolled:
 					digests = append(digests, e.Secret)
+				case *events.ResourceRegistered:
+					keys = append(keys, aggregate.ResourceKey(e.Type, e.Resource), aggregate.ResourceKey(e.Type, e.Resource+"x"))
 				}
 				digests = append(digests, token.Digest{byte(rng.IntN(256)), 1})
 			}
 		}
 		rest = rest[n:]
 		sameAsRows(t, d, ids, digests)
+		sameAsView(t, d, keys)
 		<-d.loaded
 		if !d.known.ready.Load() {
 			t.Fatal("the keys of a whole store could not be read")
 		}
 		sameAsRows(t, d, ids, digests)
+		sameAsView(t, d, keys)
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -81,6 +87,39 @@ func TestKnownAnswersAsTheRows(t *testing.T) {
 		if _, _, err := d.Credential(token.Digest{0xff}); !errors.Is(err, ErrClosed) {
 			t.Errorf("a closed directory answers %v about a new secret", err)
 		}
+		if _, _, err := d.Resource("none.none"); !errors.Is(err, ErrClosed) {
+			t.Errorf("a closed directory answers %v about a new resource", err)
+		}
+		if _, _, err := d.Catalogue(); !errors.Is(err, ErrClosed) {
+			t.Errorf("a closed directory answers %v about the catalogue", err)
+		}
+	}
+}
+
+// sameAsView compares the answers of a directory with those of a view, which
+// asks the rows.
+func sameAsView(t *testing.T, d *Directory, keys []string) {
+	t.Helper()
+	v, err := d.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	for _, key := range keys {
+		want, there, err := v.Resource(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok, err := d.Resource(key)
+		expect(t, key, got, ok, err, want, there)
+	}
+	want, there, err := v.Catalogue()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second is from memory
+		got, ok, err := d.Catalogue()
+		expect(t, "catalogue", got, ok, err, want, there)
 	}
 }
 
