@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -485,6 +486,23 @@ func TestPulses(t *testing.T) {
 	<-heard
 	if _, known := r.Age(); !known {
 		t.Error("no age after a pulse")
+	}
+}
+
+// TestOldPulse: whoever comes after the pulses have ended is told none.
+func TestOldPulse(t *testing.T) {
+	var ahead atomic.Int64
+	n := serve(t, func(c *fanout.Config) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	ends := n.accounts(1)
+	n.pulse(ends[0])
+	ahead.Store(int64(time.Second))
+	lines := bufio.NewScanner(n.get("", nil).Body)
+	for lines.Scan() && lines.Text() != ":" {
+		if lines.Text() == "event: pulse" {
+			t.Fatal("an old pulse came")
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"sync"
+	"time"
 
 	"watchword.dev/events"
 	"watchword.dev/events/feed/sse"
@@ -11,6 +12,7 @@ import (
 // hub is the newest part of the ledger, and who follows it.
 type hub struct {
 	maxCommits, maxBytes int
+	now                  func() time.Time
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at every change
@@ -20,6 +22,7 @@ type hub struct {
 	bytes   int
 	pulse   []byte // the newest, as an event
 	beats   uint64 // how many pulses there were
+	beatAt  time.Time
 	opened  bool
 	closed  bool
 	streams map[token.ID]map[*stream]struct{}
@@ -32,8 +35,8 @@ type frame struct {
 	data []byte
 }
 
-func newHub(maxCommits, maxBytes int) *hub {
-	return &hub{maxCommits: maxCommits, maxBytes: maxBytes, changed: make(chan struct{}), streams: map[token.ID]map[*stream]struct{}{}}
+func newHub(maxCommits, maxBytes int, now func() time.Time) *hub {
+	return &hub{maxCommits: maxCommits, maxBytes: maxBytes, now: now, changed: make(chan struct{}), streams: map[token.ID]map[*stream]struct{}{}}
 }
 
 // wake tells everybody that something has changed. h.mu is held.
@@ -80,7 +83,7 @@ func (h *hub) beat(pulse []byte) {
 	data := sse.AppendPulse(nil, pulse)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.pulse = data
+	h.pulse, h.beatAt = data, h.now()
 	h.beats++
 	h.wake()
 }
@@ -130,11 +133,15 @@ func (h *hub) leave(s *stream) {
 	h.count--
 }
 
+// freshPulse is how old a pulse may be to be sent on. A client counts from when
+// it arrives, so it must not get an old one because it has just come.
+const freshPulse = time.Second
+
 // glance is what a stream sees of the hub at a moment.
 type glance struct {
 	frames  []frame // behind what it has sent; shared, not to be changed
 	behind  bool    // the next commit is not in the ring any more
-	pulse   []byte
+	pulse   []byte  // nil when the newest is not fresh
 	beats   uint64
 	changed <-chan struct{}
 }
@@ -142,7 +149,10 @@ type glance struct {
 func (h *hub) look(sent uint64) glance {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	g := glance{pulse: h.pulse, beats: h.beats, changed: h.changed}
+	g := glance{beats: h.beats, changed: h.changed}
+	if h.now().Sub(h.beatAt) < freshPulse {
+		g.pulse = h.pulse
+	}
 	switch {
 	case sent < h.before.Seq:
 		g.behind = true

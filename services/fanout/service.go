@@ -54,7 +54,8 @@ type Config struct {
 	// Settle bounds how long a request waits until the index has heard of
 	// whatever the feed has; 5 s.
 	Settle time.Duration
-	Log    *slog.Logger // slog.Default() when nil
+	Now    func() time.Time // time.Now when nil
+	Log    *slog.Logger     // slog.Default() when nil
 }
 
 func (c *Config) setDefaults() {
@@ -75,6 +76,9 @@ func (c *Config) setDefaults() {
 	wait(&c.WriteTimeout, 10*time.Second)
 	wait(&c.Beat, time.Second)
 	wait(&c.Settle, 5*time.Second)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	if c.Live == nil {
 		c.Live = c.Ledger
 	}
@@ -98,7 +102,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	cfg.setDefaults()
 	return &Service{
-		Config: cfg, hub: newHub(cfg.RingCommits, cfg.RingBytes), behind: make(chan struct{}, cfg.MaxCatchUps),
+		Config: cfg, hub: newHub(cfg.RingCommits, cfg.RingBytes, cfg.Now), behind: make(chan struct{}, cfg.MaxCatchUps),
 	}, nil
 }
 
@@ -112,13 +116,13 @@ var (
 // Run follows the ledger until ctx ends, or until something is wrong with the
 // ledger, which it returns and Err tells from then on. Either ends all streams.
 func (s *Service) Run(ctx context.Context) error {
+	defer s.hub.close()
 	err := s.follow(ctx)
-	s.hub.close()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	err = fmt.Errorf("fanout: %w", err)
-	s.broken.Store(&err)
+	s.broken.Store(&err) // before a stream ends
 	return err
 }
 

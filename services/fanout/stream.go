@@ -248,7 +248,7 @@ func (t *stream) send(g glance) error {
 		}
 		t.sent = g.frames[i].end
 	}
-	if last == 0 && g.beats != t.beats {
+	if last == 0 && g.pulse != nil && g.beats != t.beats {
 		t.beats = g.beats
 		if err := t.write(g.pulse, false); err != nil {
 			return err
