@@ -78,6 +78,8 @@ var every = []Command{
 	UpdateResource{Type: "t", Resource: "r", Name: "n"},
 	MoveResource{Type: "t", Resource: "r", Parent: "p.1"},
 	RemoveResource{Type: "t", Resource: "r", Reason: "x"},
+	EnrollConsumer{ID: idA, Name: "c", Region: "eu", Nkey: "U"},
+	RetireConsumer{ID: idA, Reason: "r"},
 	PublishCatalogue{ID: idA, After: 3, Document: jsontext.Value(`{"name":"x"}`), Forced: true},
 }
 
