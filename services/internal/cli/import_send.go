@@ -137,7 +137,7 @@ func (s *rowSender) try(ctx context.Context, rows []batchRow) ([]batchRow, error
 		return rows, err
 	}
 	if len(out[s.member]) != len(rows) {
-		return nil, Fail(ExitRemote, errors.New("the server's answer does not fit: it has not one outcome for each row"))
+		return rows, Fail(ExitRemote, errors.New("the server's answer does not fit: it has not one outcome for each row"))
 	}
 	var left []batchRow
 	for i := range rows {

@@ -57,9 +57,10 @@ YAML (.yaml). Its columns or members:
   ip, not_ip   the addresses or prefixes that may use it, or may not
   status       active or disabled
 
-A row that is refused is named by its line and does not stop the others. What
-was imported is left as it has become, so an import that was cut off goes on
-when it is run again.`,
+A row that is refused is named by its line and does not stop the others. An
+owner's quota of tokens bounds imports, too: raise it before. What was imported
+is left as it has become, so an import that was cut off goes on when it is run
+again.`,
 		Example: `  watchword import tokens legacy.csv --dry-run
   other-system export | watchword import tokens - --format jsonl`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.importTokens(cmd.Context(), args[0], f) },
