@@ -361,12 +361,12 @@ func TestFeedSlow(t *testing.T) {
 	}))
 	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
 	defer cancel()
-	go_, got := make(chan struct{}), make(chan events.Position, 1000)
+	release, got := make(chan struct{}), make(chan events.Position, 1000)
 	done := make(chan error, 1)
 	go func() {
 		done <- feed.New(nc, calm).Read(ctx, events.Position{}, func(c events.Commit) error {
 			got <- c.End
-			<-go_
+			<-release
 			return nil
 		})
 	}()
@@ -378,7 +378,7 @@ func TestFeedSlow(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	close(go_)
+	close(release)
 	ends = append(ends, write(t, writer, ends[299], 1)...)
 	for _, want := range ends {
 		select {

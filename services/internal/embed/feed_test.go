@@ -52,39 +52,22 @@ func TestIndexByFeed(t *testing.T) {
 	go func() { done <- run.Run(ctx) }()
 
 	story, told := projectiontest.Tell(rng, 200), uint64(0)
-	tell := func(steps int) {
+	tell := func() {
 		t.Helper()
-		nc, _ := connect(t, s, Pen)
-		pen, err := stream.Open(ctx, nc, stream.Config{AppendTimeout: 20 * time.Second})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range steps {
-			story.Step()
-		}
-		story.Publish(t, pen, told)
+		write(t, s, story, told, key)
 		told = story.At.Seq
 		if err := x.Wait(ctx, told); err != nil {
 			t.Fatal(err)
 		}
-		_, last, err := pen.LastPulse(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := events.Pulse{Term: 1, Epoch: story.At.Epoch, Sequence: told, Number: story.At.Number, Chain: hex.EncodeToString(story.At.Hash[:]), Time: time.Now()}
-		b, err := p.Sign(key)
-		if err == nil {
-			_, err = pen.StorePulse(ctx, last, b)
-		}
-		if err != nil {
-			t.Fatal(err)
+		for range 100 {
+			story.Step()
 		}
 	}
-	tell(0)
-	tell(100)
+	tell()
+	tell()
 	s.Shutdown()
 	s = start(t, cfg)
-	tell(100)
+	tell()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for { // until the pulse is heard
@@ -102,12 +85,35 @@ func TestIndexByFeed(t *testing.T) {
 		t.Error(err)
 	}
 	clean := open()
-	projectiontest.ApplyAll(t, rng, clean, story.Commits)
+	projectiontest.ApplyAll(t, rng, clean, story.Commits[:told])
 	if got, want := rowsOf(t, x), rowsOf(t, clean); got != want {
 		t.Errorf("rows differ\n got %s\nwant %s", got, want)
 	}
 	if err := x.Diverged(); err != nil {
 		t.Error(err)
+	}
+}
+
+// write appends what the story has behind told, and a pulse of its end.
+func write(t *testing.T, s *Server, story *projectiontest.Story, told uint64, key ed25519.PrivateKey) {
+	t.Helper()
+	nc, _ := connect(t, s, Pen)
+	pen, err := stream.Open(t.Context(), nc, stream.Config{AppendTimeout: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	story.Publish(t, pen, told)
+	_, last, err := pen.LastPulse(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := story.At
+	b, err := events.Pulse{Term: 1, Epoch: at.Epoch, Sequence: at.Seq, Number: at.Number, Chain: hex.EncodeToString(at.Hash[:]), Time: time.Now()}.Sign(key)
+	if err == nil {
+		_, err = pen.StorePulse(t.Context(), last, b)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
