@@ -108,7 +108,7 @@ func (s *Service) authenticate(x *web.Exchange) (*caller, error) {
 		}
 		x.Recognised()
 		if err := s.sunset(x, c); err != nil {
-			s.countRejected(c)
+			s.countRejected(x, c)
 			return nil, err
 		}
 		return c, s.admit(x, c, c.user.ID)
@@ -124,10 +124,10 @@ func (s *Service) authenticate(x *web.Exchange) (*caller, error) {
 	case token.ReasonNone:
 		return c, s.admit(x, c, c.token.ID)
 	case token.ReasonAddress:
-		s.countRejected(c)
+		s.countRejected(x, c)
 		return nil, addressRefused(x)
 	}
-	s.countRejected(c)
+	s.countRejected(x, c)
 	return nil, fault.New(fault.InactiveAccessToken)
 }
 

@@ -213,6 +213,8 @@ func (s *Service) directoryRoutes(rt *web.Router) {
 		{http.MethodPost, "/users/{user_id}/api_key", s.issueKey},
 		{http.MethodPut, "/user/api_key", s.rollOwnKey},
 		{http.MethodDelete, "/user/api_key", s.revokeOwnKey},
+		{http.MethodGet, "/legacy/report", s.legacyReport},
+		{http.MethodGet, "/accounts/{account_id}/legacy/report", s.legacyReport},
 	} {
 		rt.Handle(r.method, base+r.path, r.handle)
 	}

@@ -10,6 +10,7 @@ import (
 	"watchword.dev/events/token"
 	"watchword.dev/events/usage"
 	"watchword.dev/services/internal/command"
+	"watchword.dev/services/internal/web"
 )
 
 // need is a permission that a request has needed.
@@ -121,12 +122,16 @@ func (s *Service) countUse(c *caller, err error) {
 	}
 }
 
-// countRejected counts a request of a caller whose credential is not good now.
-func (s *Service) countRejected(c *caller) {
-	if s.Count != nil {
+// countRejected counts a request of a caller whose credential is not good now,
+// once it has ended: it may be looked at twice.
+func (s *Service) countRejected(x *web.Exchange, c *caller) {
+	if s.Count == nil {
+		return
+	}
+	x.AtEnd(func(error) {
 		id, kind := c.credential()
 		s.Count.Lane().Use(id, kind, "", nil, usage.Rejected)
-	}
+	})
 }
 
 // refusal says whether a request was refused for what the caller may not do.

@@ -65,7 +65,7 @@ func (s *Service) verifyToken(x *web.Exchange, of ownership) error {
 	if reason == token.ReasonNone {
 		x.AtEnd(func(err error) { s.countUse(c, err) })
 	} else {
-		s.countRejected(c)
+		s.countRejected(x, c)
 	}
 	return verified(x, c.token.ID, c.token.Grant.NotBefore, c.token.Grant.ExpiresOn, reason)
 }

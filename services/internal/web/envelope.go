@@ -74,8 +74,8 @@ func (x *Exchange) Result(v any, notes ...Message) error {
 
 // List answers with one page of a list. An empty v must be an empty slice and
 // not nil of an interface: clients stop at [].
-func (x *Exchange) List(v any, info Page) error {
-	return x.write(success{Result: v, Success: true, Info: &info})
+func (x *Exchange) List(v any, info Page, notes ...Message) error {
+	return x.write(success{Result: v, Success: true, Info: &info, Messages: wire(notes)})
 }
 
 func wire(notes []Message) []wireMessage {

@@ -53,6 +53,9 @@ func (l *lab) tryDirectory(try func(method, path, pattern string, as http.Header
 	try("POST", at+"/token_policy/preview", of+"/token_policy/preview", as, `{"policy":{"address_required":true},"limit":5}`)
 	try("POST", at+"/token_policy/apply", of+"/token_policy/apply", as, nil)
 
+	try("GET", "/client/v4/legacy/report?days=7&per_page=50", "/client/v4/legacy/report", as, nil)
+	try("GET", at+"/legacy/report", of+"/legacy/report", as, nil)
+
 	user := one(try("POST", usersPath, usersPath, as, `{"email":"new@example.com","name":"Ada"}`)).ID
 	try("GET", usersPath+"?email=new@example.com", usersPath, as, nil)
 	try("GET", usersPath+"/"+user, usersPath+"/{user_id}", as, nil)

@@ -22,8 +22,10 @@ import (
 	"watchword.dev/events/catalogue"
 	"watchword.dev/events/eventstest"
 	"watchword.dev/events/token"
+	"watchword.dev/events/usage"
 	"watchword.dev/projections/directory"
 	"watchword.dev/projections/projector"
+	used "watchword.dev/projections/usage"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/authority"
 	"watchword.dev/services/authority/authoritytest"
@@ -42,17 +44,21 @@ import (
 // lab is a whole installation in one process: the real pen over a ledger in
 // memory, the real projections, the real handlers behind a socket.
 type lab struct {
-	t      testing.TB
-	url    string
-	routes []web.Route
-	ledger *eventstest.Ledger
-	dir    *directory.Directory
-	index  *verifyindex.Index
-	asked  *counting // the authority, as management sees it
-	hold   *gate
-	now    *offset
-	gate   *throttle.Gate
-	log    *safeBuffer
+	t       testing.TB
+	url     string
+	routes  []web.Route
+	ledger  *eventstest.Ledger
+	dir     *directory.Directory
+	index   *verifyindex.Index
+	usage   *used.Usage
+	teller  *usage.Sender
+	counted *usage.Recorder
+	told    uint64    // reports
+	asked   *counting // the authority, as management sees it
+	hold    *gate
+	now     *offset
+	gate    *throttle.Gate
+	log     *safeBuffer
 
 	admin, rival person
 	enforcer     string
@@ -196,6 +202,9 @@ func newLimitedLab(t testing.TB, limits throttle.Limits) *lab {
 	ring := must[*keyring.Keyring](t)(keyring.Open(ctx, &keyringtest.Memory{}, keyring.NewMaster()))
 	l.dir = must[*directory.Directory](t)(directory.Open(directory.Options{Dir: "directory", FS: vfs.NewMem()}))
 	l.index = must[*verifyindex.Index](t)(verifyindex.Open(verifyindex.Options{Dir: "index", FS: vfs.NewMem(), MemoryBytes: 64 << 20}))
+	l.usage = must[*used.Usage](t)(used.Open(used.Options{Dir: "usage", FS: vfs.NewMem()}))
+	l.counted = usage.NewRecorder(usage.Options{Catalogue: catalogue.Cloudflare})
+	l.teller = usage.NewSender(usage.SenderConfig{Recorder: l.counted, Publisher: l, Reporter: usage.Node})
 	log := l.ledger.Connect()
 	follow := projector.NewRunner(log, l.dir, projector.Options{Hold: l.hold.pass})
 	start("directory", follow.Run)
@@ -228,11 +237,20 @@ func newLimitedLab(t testing.TB, limits throttle.Limits) *lab {
 		if err := l.index.Close(); err != nil {
 			t.Error(err)
 		}
+		if err := l.usage.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	l.people(ctx, pen, ring)
 	l.asked = &counting{Authority: pen}
 	l.serve(ring, follow)
 	return l
+}
+
+// Publish applies a report of usage at once.
+func (l *lab) Publish(_ context.Context, subject string, report []byte) error {
+	l.told++
+	return l.usage.Apply(used.Message{Seq: l.told, Stored: time.Now(), Subject: subject, Data: report})
 }
 
 // people makes two users who know nothing of each other, and an enforcer.
@@ -279,12 +297,12 @@ func (l *lab) serve(ring *keyring.Keyring, reached management.Waiter) {
 	m := must[*management.Service](l.t)(management.New(management.Config{
 		Authority: l.asked, Directory: l.dir, Reached: reached, Verifier: l.index, Settle: []management.Waiter{l.index}, SettleTime: time.Second,
 		Sealer: ring, RequestKey: ring.RequestKey(), Catalogue: catalogue.Cloudflare, Now: l.now.Now,
-		ReadWait: time.Minute, CommandWait: time.Minute,
+		ReadWait: time.Minute, CommandWait: time.Minute, Count: l.counted, Usage: l.usage, Log: logger,
 	}))
 	m.Routes(rt)
 	in := must[*introspection.Service](l.t)(introspection.New(introspection.Config{
 		Decider: l.index, Tokens: l.dir, Catalogue: catalogue.Cloudflare, Log: logger,
-		Issuer: func() string { return l.url }, AtLeastWait: 100 * time.Millisecond,
+		Issuer: func() string { return l.url }, AtLeastWait: 100 * time.Millisecond, Count: l.counted,
 	}))
 	in.Routes(rt)
 	l.serveFeed(rt, logger)
