@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ import (
 //	                       set URL, EMAIL, APIKEY, ACCOUNT, ENFORCER, NATS, SEED
 //	stopserve, killserve   end it by SIGTERM (exit code 0) or by SIGKILL
 //	exits CODE CMD...      run a command that ends with this exit code
+//	until REGEXP CMD...    run a command again and again until its output matches
 //	http [flags] STATUS METHOD PATH
 //	                       send a request; -as op|none|SECRET, -d BODY, -H LINE
 //	json PATH [TEXT]       standard output has this member (with this value)
@@ -52,7 +54,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "stopserve": cmdStopServe, "killserve": cmdKillServe,
-			"exits": cmdExits, "http": cmdHTTP, "json": cmdJSON, "grab": cmdGrab, "keep": cmdKeep,
+			"exits": cmdExits, "until": cmdUntil, "http": cmdHTTP, "json": cmdJSON, "grab": cmdGrab, "keep": cmdKeep,
 			"follow": cmdFollow, "await": cmdAwait, "unfollow": cmdUnfollow,
 			"natsread": cmdNATSRead, "fill": cmdFill, "grow": cmdGrow, "mode": cmdMode, "secret": cmdSecret, "nosecrets": cmdNoSecrets,
 		},
@@ -148,6 +150,24 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if code != args[0] {
 		ts.Fatalf("exit code %s, want %s", code, args[0])
+	}
+}
+
+// cmdUntil is for what becomes true a little later.
+func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP COMMAND...")
+	}
+	wanted, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for end := time.Now().Add(deadline); ; <-time.After(500 * time.Millisecond) {
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		switch out := ts.ReadFile("stdout"); {
+		case wanted.MatchString(out):
+			return
+		case time.Now().After(end):
+			ts.Fatalf("no %q in\n%s", args[0], out)
+		}
 	}
 }
 

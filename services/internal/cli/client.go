@@ -44,6 +44,10 @@ type envelope struct {
 	Success bool           `json:"success"`
 	Errors  []apiError     `json:"errors"`
 	Info    jsontext.Value `json:"result_info,omitzero"`
+
+	Messages []struct {
+		Message string `json:"message"`
+	} `json:"messages"`
 }
 
 type apiError struct {
@@ -104,24 +108,9 @@ func (c *client) request(ctx context.Context, method, path string, in any) (*htt
 }
 
 func (c *client) do(r *http.Request, out any) error {
-	resp, err := c.http.Do(r)
-	if err != nil {
-		return Fail(ExitLocal, fmt.Errorf("cannot reach the server: %w", err), "is it running? `watchword serve` starts one")
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return Fail(ExitLocal, err)
-	}
-	var e envelope
-	if err := json.Unmarshal(b, &e); err != nil {
-		return Fail(ExitRemote, fmt.Errorf("the server answered %s with something else than JSON", resp.Status))
-	}
-	if resp.StatusCode >= 400 || !e.Success {
-		return remoteError(resp, e.Errors)
-	}
-	if out == nil || len(e.Result) == 0 {
-		return nil
+	e, err := c.answer(r)
+	if err != nil || out == nil || len(e.Result) == 0 {
+		return err
 	}
 	if v, ok := out.(*jsontext.Value); ok {
 		*v = e.Result
@@ -131,6 +120,27 @@ func (c *client) do(r *http.Request, out any) error {
 		return Fail(ExitRemote, fmt.Errorf("the server's answer does not fit: %w", err))
 	}
 	return nil
+}
+
+// answer sends a request and returns the envelope of its answer, unless that is
+// a refusal.
+func (c *client) answer(r *http.Request) (e envelope, err error) {
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return e, Fail(ExitLocal, fmt.Errorf("cannot reach the server: %w", err), "is it running? `watchword serve` starts one")
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return e, Fail(ExitLocal, err)
+	}
+	if err := json.Unmarshal(b, &e); err != nil {
+		return e, Fail(ExitRemote, fmt.Errorf("the server answered %s with something else than JSON", resp.Status))
+	}
+	if resp.StatusCode >= 400 || !e.Success {
+		return e, remoteError(resp, e.Errors)
+	}
+	return e, nil
 }
 
 // statusError is a refusal with its HTTP status.
