@@ -71,62 +71,8 @@ keys and their uses in that account.`,
 	}
 	report.Flags().StringVar(&since, "since", "30d", "how far to look back: days up to 90d, or a duration such as 72h")
 	report.Flags().StringVar(&account, "account", "", "only members of this account, and their uses in it")
-	cmd.AddCommand(report, a.sunsetCommand())
+	cmd.AddCommand(report)
 	return cmd
-}
-
-func (a *App) sunsetCommand() *cobra.Command {
-	var never bool
-	cmd := &cobra.Command{
-		Use: "sunset ACCOUNT [WHEN]", Short: "Show or set when API keys end in an account", Args: cobra.RangeArgs(1, 2),
-		Long: `Show or set the time from which on API keys are refused in an account: by
-verifiers, and by the management API for all but operators. Whoever belongs to no
-other account gets no new key from then on. Before that, answers to requests by a
-key carry the headers Sunset and Deprecation. Everything else that the account's
-token policy says stays.`,
-		Example: "  watchword legacy sunset <account id> 2027-03-01\n  watchword legacy sunset <account id> 90d\n  watchword legacy sunset <account id> --never",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			when := ""
-			if len(args) == 2 {
-				if never {
-					return Fail(ExitLocal, errors.New("--never and a time say different things"))
-				}
-				t, err := parseWhen(args[1], time.Now())
-				if err != nil {
-					return err
-				}
-				when = t.UTC().Truncate(time.Second).Format(time.RFC3339)
-			}
-			return a.sunset(cmd.Context(), args[0], when, never)
-		},
-	}
-	cmd.Flags().BoolVar(&never, "never", false, "API keys do not end")
-	return cmd
-}
-
-// sunset shows the day on which keys end, or changes it in the policy.
-func (a *App) sunset(ctx context.Context, account, when string, never bool) error {
-	path := "/client/v4/accounts/" + url.PathEscape(account) + "/token_policy"
-	var policy map[string]any
-	err := a.Call(ctx, http.MethodGet, path, nil, &policy)
-	if err == nil && (when != "" || never) {
-		if delete(policy, "keys_end"); when != "" {
-			policy["keys_end"] = when
-		}
-		err = a.Call(ctx, http.MethodPut, path, policy, &policy)
-	}
-	if err != nil {
-		return err
-	}
-	if asJSON, err := a.json(); asJSON || err != nil {
-		return errors.Join(err, a.printJSON(policy))
-	}
-	end, ok := policy["keys_end"].(string)
-	if !ok {
-		end = "never"
-	}
-	_, err = fmt.Fprintf(a.Out, "API keys end: %s\n", terminalSafe(end))
-	return err
 }
 
 // sinceDays reads how many days to look back; a part of a day is one.
@@ -230,7 +176,7 @@ func (a *App) showLegacyKey(c *client, k *legacyKeyView, days int) {
 // say it, and else with its policies.
 func creatingCommand(p *legacyProposalView) string {
 	line := "watchword token create --name " + shellQuote(p.Name)
-	if flags, ok := policyFlags(p.Policies); ok {
+	if flags, ok := flagsFor(p.Policies); ok {
 		return line + flags
 	}
 	policies := make([]policyView, len(p.Policies))
@@ -247,8 +193,8 @@ func creatingCommand(p *legacyProposalView) string {
 	return "echo " + shellQuote(string(b)) + " | " + line + " --policies -"
 }
 
-// policyFlags says in flags what one policy on plain resources allows.
-func policyFlags(policies []policyView) (string, bool) {
+// flagsFor says in flags what one policy on plain resources allows.
+func flagsFor(policies []policyView) (string, bool) {
 	if len(policies) != 1 {
 		return "", false
 	}
