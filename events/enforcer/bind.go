@@ -216,10 +216,14 @@ func (b *binding) allowed(d token.Decision) {
 	if b.bound = d.Bound; b.bound <= 0 {
 		b.bound = defaultBound
 	}
-	b.good = now().Add(-d.Age)
-	next := b.good.Add(b.bound).Sub(now()) + time.Millisecond
+	at := now()
+	b.good = at.Add(-d.Age)
+	next := b.good.Add(b.bound).Sub(at) + time.Millisecond
 	if !d.Until.IsZero() {
-		next = min(next, d.Until.Sub(now()))
+		next = min(next, d.Until.Sub(at))
+	}
+	if next <= 0 {
+		next = recheckAfter // whoever decides has a clock that is behind this one
 	}
 	b.checkIn(next)
 }
@@ -228,7 +232,7 @@ func (b *binding) checkIn(d time.Duration) {
 	if b.timer != nil {
 		b.timer.Stop()
 	}
-	b.timer = time.AfterFunc(max(d, time.Millisecond), func() { b.check(false, 0) })
+	b.timer = time.AfterFunc(d, func() { b.check(false, 0) })
 }
 
 func (b *binding) ask(seq uint64) token.Decision {

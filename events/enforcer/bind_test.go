@@ -147,6 +147,21 @@ func TestBoundUntilTheClock(t *testing.T) {
 	})
 }
 
+// TestBoundUntilAnotherClock: when the decider's clock is behind, it is asked
+// once a second and not without end.
+func TestBoundUntilAnotherClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := allow
+		d.Until = time.Now().Add(time.Second)
+		s := bind(t, Config{}, d)
+		defer s.stop()
+		time.Sleep(4*time.Second + time.Millisecond)
+		if got := s.ended(); got != "alive" || s.asks.Load() != 1+4 {
+			t.Errorf("%s after %d checks", got, s.asks.Load())
+		}
+	})
+}
+
 func TestBindForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := bind(t, Config{}, allow)
