@@ -47,7 +47,7 @@ type stretchAnswer struct {
 // changeAnswer is one token that breaks the policy.
 type changeAnswer struct {
 	ID       token.ID     `json:"id"`
-	Name     string       `json:"name"`
+	Name     string       `json:"name"` // empty for who may not read the account's tokens
 	Breaches []fault.Code `json:"breaches"`
 	Action   string       `json:"action"` // actionExpire or actionDisable
 	// ExpiresOn is the token's end now, NewExpiresOn the one that it gets.
@@ -61,20 +61,25 @@ const (
 	actionDisable = "disable"
 )
 
-func changeAnswerOf(t *aggregate.Token, m command.Mending) changeAnswer {
-	a := changeAnswer{ID: t.ID, Name: t.Name, Breaches: m.Breaches, Action: actionDisable, ExpiresOn: seconds(t.Grant.ExpiresOn)}
-	if !m.ExpiresOn.IsZero() {
-		a.Action, a.NewExpiresOn = actionExpire, seconds(m.ExpiresOn)
-	}
-	return a
-}
-
 // stretch is one stretch of an account's tokens under a policy.
 type stretch struct {
 	account aggregate.Account
 	policy  aggregate.Policy
 	tokens  []aggregate.Token
+	named   bool // the caller may read the account's tokens
 	answer  stretchAnswer
+}
+
+// note adds a token that breaks the policy to the answer.
+func (st *stretch) note(t *aggregate.Token, m command.Mending) {
+	a := changeAnswer{ID: t.ID, Breaches: m.Breaches, Action: actionDisable, ExpiresOn: seconds(t.Grant.ExpiresOn)}
+	if st.named {
+		a.Name = t.Name
+	}
+	if !m.ExpiresOn.IsZero() {
+		a.Action, a.NewExpiresOn = actionExpire, seconds(m.ExpiresOn)
+	}
+	st.answer.Changes = append(st.answer.Changes, a)
 }
 
 // previewTokenPolicy says what applying the account's policy, or the one in the
@@ -87,7 +92,7 @@ func (s *Service) previewTokenPolicy(x *web.Exchange) error {
 	for i := range st.tokens {
 		t := &st.tokens[i]
 		if m := command.Mend(st.policy, t, s.Now()); len(m.Breaches) > 0 {
-			st.answer.Changes = append(st.answer.Changes, changeAnswerOf(t, m))
+			st.note(t, m)
 		}
 	}
 	return x.Result(st.answer)
@@ -123,7 +128,7 @@ func (s *Service) applyTokenPolicy(x *web.Exchange) error {
 		if r.Token.Status == aggregate.Active { // by the pen's clock, not by this node's
 			m.ExpiresOn = r.Token.Grant.ExpiresOn
 		}
-		st.answer.Changes = append(st.answer.Changes, changeAnswerOf(t, m))
+		st.note(t, m)
 		last = r.Seq
 	}
 	if last > 0 {
@@ -167,7 +172,7 @@ func (s *Service) stretch(x *web.Exchange, preview bool) (*caller, *stretch, err
 			return nil, nil, fault.New(fault.InvalidField).WithPointer("/after")
 		}
 	}
-	st := &stretch{account: in.account, policy: in.account.Policy}
+	st := &stretch{account: in.account, policy: in.account.Policy, named: s.holds(c, in, readAccountTokens)}
 	if b.Policy != nil {
 		if st.policy, err = b.Policy.policy("/policy"); err != nil {
 			return nil, nil, err

@@ -173,6 +173,21 @@ func TestStretchAsksOnlyTheMighty(t *testing.T) {
 	}
 }
 
+// TestStretchHidesNames: who may change the policy and not read the tokens
+// learns which of them break it, and not what they are called.
+func TestStretchHidesNames(t *testing.T) {
+	l := newLab(t)
+	p := l.admin
+	settingsWrite := "1af1fa2adc104452b74a9a3364202f20"
+	keeper := l.create(p.accountTokens(), p.header(), grant("keeper", settingsWrite, accountKey+p.account.String()))
+	at := accountsPath + "/" + p.account.String() + "/token_policy/preview"
+	var v stretchView
+	l.do("POST", at, bearer(keeper.Value), `{"policy":{"expiry_required":true}}`, 200, 0).into(t, &v)
+	if len(v.Changes) != 1 || v.Changes[0].ID != keeper.ID || v.Changes[0].Name != "" {
+		t.Errorf("got %+v", v.Changes)
+	}
+}
+
 // TestApplicationGoesOn loses the answer of the first of four changes: the
 // request fails, and another one does what is left, each token once.
 func TestApplicationGoesOn(t *testing.T) {
