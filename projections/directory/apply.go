@@ -16,18 +16,19 @@ type change struct {
 	b     *pebble.Batch
 	known *known
 	at    time.Time // of the last event reflected
+	seq   uint64    // likewise
 
 	// What the batch has looked up about owners. Most batches are about few
 	// owners, and a look-up costs as much as all writes of an event.
 	counts  map[Owner]Counts // as they will be; written by finish
-	lengths map[list]uint64  // likewise
+	lengths map[list]length  // likewise
 	gone    map[Owner]bool   // whether the owner was removed
 
 	published uint32 // the last version of the catalogue in the batch; zero: none
 }
 
 func newChange(b *pebble.Batch, k *known, at time.Time) *change {
-	return &change{b: b, known: k, at: at, counts: map[Owner]Counts{}, lengths: map[list]uint64{}, gone: map[Owner]bool{}}
+	return &change{b: b, known: k, at: at, counts: map[Owner]Counts{}, lengths: map[list]length{}, gone: map[Owner]bool{}}
 }
 
 // finish writes what is written once a batch.
@@ -53,6 +54,7 @@ func (c *change) finish() error {
 // know, and one that does not fit what came before, is an error: the ledger
 // holds something that this program must not guess about.
 func (c *change) reflect(r *events.Record) error {
+	c.seq = r.Seq
 	if err := c.forget(r.Time); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 // of its rows. Whoever changes a row or a key raises Version.
 const (
 	Name    = "directory"
-	Version = 7
+	Version = 8
 )
 
 // ErrClosed says that the directory was closed before it was asked.

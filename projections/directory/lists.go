@@ -60,13 +60,21 @@ func placeKey(l list, name string, id token.ID) []byte {
 
 func lengthKey(l list) []byte { return append([]byte{tableLength}, l[:]...) }
 
-func encodeLength(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+// length is how many entries a list has, and the sequence that has changed it
+// last: two readers who see the same one see the same entries.
+type length struct {
+	n, changed uint64
+}
 
-func decodeLength(row []byte) (uint64, error) {
-	if len(row) != 8 {
-		return 0, errRow
+func encodeLength(n length) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, n.n), n.changed)
+}
+
+func decodeLength(row []byte) (length, error) {
+	if len(row) != 16 {
+		return length{}, errRow
 	}
-	return binary.BigEndian.Uint64(row), nil
+	return length{binary.BigEndian.Uint64(row), binary.BigEndian.Uint64(row[8:])}, nil
 }
 
 func accountPlace(a *aggregate.Account) place {
@@ -137,7 +145,7 @@ func (c *change) lengthen(l list, by int) error {
 			return err
 		}
 	}
-	c.lengths[l] = n + uint64(by)
+	c.lengths[l] = length{n.n + uint64(by), c.seq}
 	return nil
 }
 
@@ -238,7 +246,7 @@ func page[T any](q *queries, lists []list, ask Listing, table byte, keep func(*T
 	return more(q, func(r pebble.Reader) (Page[T], error) {
 		ids, total, err := []token.ID(nil), uint64(0), error(nil)
 		if keep == nil && ask.Name == "" && ask.Prefix == "" {
-			ids, total, err = wholePage(r, lists, &ask)
+			ids, total, err = q.wholePage(r, lists, &ask)
 		} else {
 			ids, total, err = filteredPage(r, lists, &ask, func(id token.ID) (bool, error) {
 				if keep == nil {
@@ -256,15 +264,15 @@ func page[T any](q *queries, lists []list, ask Listing, table byte, keep func(*T
 }
 
 // wholePage returns the ids on a page of everything in the lists.
-func wholePage(r pebble.Reader, lists []list, ask *Listing) (all []token.ID, total uint64, err error) {
-	lengths := make([]uint64, len(lists))
+func (q *queries) wholePage(r pebble.Reader, lists []list, ask *Listing) (all []token.ID, total uint64, err error) {
+	lengths := make([]length, len(lists))
 	for i, l := range lists {
 		n, _, err := get(r, lengthKey(l), decodeLength)
 		if err != nil {
 			return nil, 0, err
 		}
 		lengths[i] = n
-		total += n
+		total += n.n
 	}
 	skip, n, _ := span(ask.Page, ask.PerPage, total)
 	if ask.Descending {
@@ -272,35 +280,21 @@ func wholePage(r pebble.Reader, lists []list, ask *Listing) (all []token.ID, tot
 		defer func() { slices.Reverse(all) }()
 	}
 	for i, l := range lists {
-		if skip >= lengths[i] {
-			skip -= lengths[i]
+		if skip >= lengths[i].n {
+			skip -= lengths[i].n
 			continue
 		}
-		some := min(n, lengths[i]-skip)
+		some := min(n, lengths[i].n-skip)
 		if some == 0 {
 			break
 		}
-		ids, err := stretchOfList(r, l, skip, some, lengths[i])
+		ids, err := q.stretchOfList(r, l, skip, some, lengths[i])
 		if err != nil {
 			return nil, 0, err
 		}
 		all, skip, n = append(all, ids...), 0, n-some
 	}
 	return all, total, nil
-}
-
-// stretchOfList returns n ids of a list behind skip others. It walks from that
-// end which is nearer.
-func stretchOfList(r pebble.Reader, l list, skip, n, length uint64) ([]token.ID, error) {
-	fromEnd := skip+n > length-skip
-	if fromEnd {
-		skip = length - skip - n
-	}
-	ids, err := walk(r, append([]byte{tablePlace}, l[:]...), fromEnd, skip, n, nil)
-	if fromEnd {
-		slices.Reverse(ids)
-	}
-	return ids, err
 }
 
 // span returns how many of total entries lie before a page and how many on it;

@@ -22,6 +22,7 @@ type queries struct {
 	open func(more bool) (pebble.Reader, func() error, error)
 	// catalogue is the published one that was asked for last.
 	catalogue atomic.Pointer[aggregate.Catalogue]
+	waypoints waypoints
 }
 
 // one answers a query of one row.

@@ -43,7 +43,7 @@ const (
 	tablePlace     = 'p' // list, name, zero byte, id → nothing; what has not ended
 	tableNotice    = 'w' // when the next notice of its end is due, token id → nothing
 	tableExpiry    = 'y' // owner, when its validity ends, token id → nothing; tokens in tableLive that have an end
-	tableLength    = 'q' // list → how many entries it has in tablePlace
+	tableLength    = 'q' // list → how many entries it has in tablePlace, and when they changed
 )
 
 // errRow says that a row does not have the form in which it was written, or
