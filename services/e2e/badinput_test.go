@@ -77,6 +77,7 @@ func takesBody(o operation) bool { return o.media != "" }
 func needsJSON(o operation) bool { return o.json() && o.needsBody }
 func secured(o operation) bool   { return o.auth != "none" }
 func byKey(o operation) bool     { return o.auth == "key" }
+func verifies(o operation) bool  { return o.auth == "enforcer" && takesBody(o) }
 func hasID(o operation) bool     { return strings.HasSuffix(beforeVerb(o.path), "_id}") }
 func idNeeded(o operation) bool  { return hasID(o) && o.auth == "key" }
 func ofUser(o operation) bool    { return strings.Contains(o.path, "{user_id}") }
@@ -203,10 +204,10 @@ var headers = []badness{
 	{"a bare CR in a header", anything, func(m *misuse, o operation) string { return m.as(o, "Authorization: Bearer a\rb") }, nil},
 	{"headers without an end", anything, func(m *misuse, o operation) string { return m.as(o, "X-Filler: "+strings.Repeat("a", 64<<10)) }, nil},
 	{"two lengths", takesBody, func(m *misuse, o operation) string { return m.with(o, "{}", "Content-Length: 5") }, nil},
-	{"a bad Watchword-At-Least", func(o operation) bool { return o.auth == "enforcer" }, func(m *misuse, o operation) string {
+	{"a bad Watchword-At-Least", verifies, func(m *misuse, o operation) string {
 		return m.with(o, m.body(o), "Watchword-At-Least: -1")
 	}, []fault.Code{fault.InvalidHeader}},
-	{"two Watchword-At-Least", func(o operation) bool { return o.auth == "enforcer" }, func(m *misuse, o operation) string {
+	{"two Watchword-At-Least", verifies, func(m *misuse, o operation) string {
 		return m.with(o, m.body(o), "Watchword-At-Least: 1", "Watchword-At-Least: 1")
 	}, []fault.Code{fault.InvalidHeader}},
 	{"a bad Idempotency-Key", makesSecret, func(m *misuse, o operation) string {
@@ -215,7 +216,7 @@ var headers = []badness{
 }
 
 // absent are the codes of an id that is nobody's, or somebody else's.
-var absent = []fault.Code{fault.TokenNotFound, fault.AccountNotFound, fault.EnforcerNotFound, fault.UserNotFound, fault.MemberNotFound}
+var absent = []fault.Code{fault.TokenNotFound, fault.AccountNotFound, fault.EnforcerNotFound, fault.ConsumerNotFound, fault.UserNotFound, fault.MemberNotFound}
 
 // paths are the bad ids and parameters.
 var paths = []badness{

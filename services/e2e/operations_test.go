@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	json "github.com/go-json-experiment/json"
+
+	"watchword.dev/services/authority/authoritytest"
 )
 
 // operation is one method of one path, as /openapi.json of the server tells.
@@ -127,12 +129,13 @@ func (d *document) operation(t testing.TB, method, path string, in operationIn) 
 
 // target has what stands for the parameters of paths.
 type target struct {
-	account, enforcer     string
+	account               string
+	enforcer, consumer    string
 	user, member, zone    string
 	userToken, ownedToken tokenResult
 }
 
-// targets makes a token of each kind and an enforcer.
+// targets makes a token of each kind, an enforcer and a consumer.
 func (i *installation) targets() target {
 	i.t.Helper()
 	var g target
@@ -142,6 +145,8 @@ func (i *installation) targets() target {
 	var e tokenResult
 	i.must(asked{http.MethodPost, "/v1/enforcers", i.operator(), `{"name":"target"}`}, &e)
 	g.enforcer, g.user = e.ID, i.admin.UserID
+	i.must(asked{http.MethodPost, "/v1/consumers", i.operator(), g.body(operation{id: "enrollConsumer"})}, &e)
+	g.consumer = e.ID
 	var members []tokenResult
 	i.must(asked{http.MethodGet, "/client/v4/accounts/" + g.account + "/members", i.operator(), ""}, &members)
 	g.member = members[0].ID
@@ -167,7 +172,7 @@ func (g target) fill(o operation, replace string) string {
 		path = path[:open] + replace + path[end+1:]
 	}
 	return strings.NewReplacer(
-		"{account_id}", g.account, "{enforcer_id}", g.enforcer, "{token_id}", g.token(o).ID, "{projection}", "verifyindex",
+		"{account_id}", g.account, "{enforcer_id}", g.enforcer, "{consumer_id}", g.consumer, "{token_id}", g.token(o).ID, "{projection}", "verifyindex",
 		"{user_id}", g.user, "{member_id}", g.member, "{zone}", g.zone, "{type}", strings.TrimSuffix(zoneType, "."), "{id}", g.zone,
 	).Replace(path)
 }
@@ -208,6 +213,8 @@ func (g target) body(o operation) string {
 		return grant("changed", zoneID)
 	case o.id == "enrollEnforcer":
 		return `{"name":"more"}`
+	case o.id == "enrollConsumer":
+		return `{"name":"more","nkey":"` + authoritytest.NewNkey() + `"}`
 	case strings.HasPrefix(o.id, "roll"):
 		return `{"grace":"1h"}`
 	case o.id == "verify":
