@@ -23,7 +23,8 @@ func fsckCommand(app *cli.App) *cobra.Command {
 		Use: "fsck", Short: "Check the ledger, its chain, and the projections against it", Args: cobra.NoArgs,
 		Long: `Read the whole ledger and check that nothing is missing and that every event
 follows from the one before it; then build each projection anew and compare it row by
-row with the one that serves. Nothing is changed.
+row with the one that serves. Nothing is changed. The usage of credentials does not
+come from the ledger and is not checked; "watchword rebuild usage" builds it anew.
 
 With a running server the work is done there. Without one it is done here, on a
 copy of the ledger that needs as much room on the same disk. The exit code is 0 when nothing is wrong, and 5 otherwise.`,
