@@ -108,6 +108,10 @@ func (r *Reporter) Instance() string { return r.cfg.Instance }
 // each.
 func (r *Reporter) Applied(at events.Position, revocation bool) {
 	r.mu.Lock()
+	if now := r.now.at; at.Epoch < now.Epoch || at.Epoch == now.Epoch && at.Seq < now.Seq {
+		r.mu.Unlock()
+		return // an older word that was under way
+	}
 	r.now = standing{at, r.cfg.Now()}
 	if revocation {
 		r.heard, r.owes = r.now, true

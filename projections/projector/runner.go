@@ -29,6 +29,10 @@ type Options struct {
 	// back until it returns: for drills and tests of lag. An error stops
 	// the projection.
 	Hold func(ctx context.Context, next events.Position) error
+	// Applied is called after each batch, when every reader sees it: with
+	// what was applied, or of a bulk load with the last of it. The commits
+	// are valid until it returns, and the next batch waits for that.
+	Applied func(commits []events.Commit)
 	// Now tells the time of Status.Since; time.Now when nil.
 	Now func() time.Time
 }
@@ -226,6 +230,9 @@ func (r *Runner) apply(ctx context.Context, g *gathering) error {
 		return err
 	}
 	r.publish(at)
+	if r.o.Applied != nil {
+		r.o.Applied(commits)
+	}
 	return nil
 }
 
