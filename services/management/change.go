@@ -140,6 +140,10 @@ func (s *Service) rollToken(x *web.Exchange, of ownership) error {
 	if err := x.DecodeOptionalBytes(raw, &b); err != nil {
 		return err
 	}
+	wait, err := waitParameter(x.Request().URL.Query())
+	if err != nil {
+		return err
+	}
 	cmd := command.RollToken{Target: at, Force: b.Force}
 	if cmd.Grace, err = parseGrace(b.Grace); err != nil {
 		return err
@@ -152,10 +156,21 @@ func (s *Service) rollToken(x *web.Exchange, of ownership) error {
 		return err
 	}
 	cmd.Secret = secret.Digest()
-	if _, err := s.do(x, c, cmd); err != nil {
+	r, err := s.do(x, c, cmd)
+	if err != nil {
 		return err
 	}
+	if heard := s.heardOf(x, at, r.Seq, wait); heard != nil {
+		return x.Result(rolledAnswer{secret.Reveal(), heard})
+	}
 	return x.Result(secret.Reveal())
+}
+
+// rolledAnswer is the answer to who asked for receipts too. Others get the bare
+// secret, as Cloudflare's clients want it.
+type rolledAnswer struct {
+	Value    string          `json:"value"`
+	Receipts *receiptsAnswer `json:"receipts"`
 }
 
 // parseGrace reads "24h" or a number of seconds.
@@ -203,13 +218,22 @@ func (s *Service) readReason(x *web.Exchange) (string, error) {
 
 // revokeToken ends a token for good.
 func (s *Service) revokeToken(x *web.Exchange, of ownership) error {
-	at, _, err := s.change(x, of, func(at command.Target, reason string) command.Command {
+	wait, err := waitParameter(x.Request().URL.Query())
+	if err != nil {
+		return err
+	}
+	at, r, err := s.change(x, of, func(at command.Target, reason string) command.Command {
 		return command.RevokeToken{Target: at, Reason: reason}
 	})
 	if err != nil {
 		return err
 	}
-	return x.Result(idAnswer{at.ID})
+	return x.Result(revokedAnswer{at.ID, s.heardOf(x, at, r.Seq, wait)})
+}
+
+type revokedAnswer struct {
+	ID       token.ID        `json:"id"`
+	Receipts *receiptsAnswer `json:"receipts,omitempty"`
 }
 
 type idAnswer struct {

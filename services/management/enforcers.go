@@ -30,12 +30,15 @@ type enforcerAnswer struct {
 	EnrolledOn string   `json:"enrolled_on"`
 	RetiredOn  string   `json:"retired_on,omitempty"`
 	Key        string   `json:"key,omitempty"`
+	// Kind is "node" for the installation's own nodes, which enforce too.
+	Kind      string       `json:"kind"`
+	Instances []liveAnswer `json:"instances,omitempty"`
 }
 
 func enforcerAnswerOf(n *aggregate.Enforcer) enforcerAnswer {
 	a := enforcerAnswer{
 		ID: n.ID, Name: n.Name, Region: n.Region, Ceiling: n.CeilingSeconds, Nkey: n.Nkey, Status: "active",
-		EnrolledOn: seconds(n.Enrolled), RetiredOn: seconds(n.Retired),
+		EnrolledOn: seconds(n.Enrolled), RetiredOn: seconds(n.Retired), Kind: "enforcer",
 	}
 	if n.Status == aggregate.Revoked {
 		a.Status = "retired"
@@ -43,7 +46,8 @@ func enforcerAnswerOf(n *aggregate.Enforcer) enforcerAnswer {
 	return a
 }
 
-// listEnforcers answers with all enforcers, retired ones too.
+// listEnforcers answers with all enforcers, retired ones too, and their live
+// instances. The first one is the installation itself.
 func (s *Service) listEnforcers(x *web.Exchange) error {
 	c, err := s.reader(x)
 	if err != nil {
@@ -56,9 +60,16 @@ func (s *Service) listEnforcers(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
-	all := make([]enforcerAnswer, 0, len(found))
+	live := s.live()
+	all := make([]enforcerAnswer, 0, len(found)+1)
+	if s.Receipts != nil {
+		id := s.Receipts.Installation()
+		all = append(all, enforcerAnswer{ID: id, Name: nodeName, Status: "active", EnrolledOn: seconds(id.Time()), Kind: "node", Instances: live[id]})
+	}
 	for i := range found {
-		all = append(all, enforcerAnswerOf(&found[i]))
+		a := enforcerAnswerOf(&found[i])
+		a.Instances = live[a.ID]
+		all = append(all, a)
 	}
 	return x.Result(all)
 }

@@ -87,6 +87,9 @@ type Config struct {
 	// they were used for everywhere. Nil means not to.
 	Count *usage.Recorder
 	Usage Usage
+	// Receipts knows who has heard of a revocation. Nil means that nobody does
+	// here.
+	Receipts Receipts
 	// Settle are the projections of this node that a write gives SettleTime to
 	// reach its sequence before it is answered, so that whoever uses the
 	// answer here sees its effect. None, or no time, means not to wait.
@@ -233,6 +236,7 @@ func (s *Service) tokenRoutes(rt *web.Router, at string, of ownership) {
 		{http.MethodGet, "/{token_id}", s.getToken},
 		{http.MethodPut, "/{token_id}", s.updateToken},
 		{http.MethodDelete, "/{token_id}", s.revokeToken},
+		{http.MethodGet, "/{token_id}/receipts", s.getReceipts},
 		{http.MethodPut, "/{token_id}/value", s.rollToken},
 		{http.MethodPost, "/{token_id}/disable", s.disableToken},
 		{http.MethodPost, "/{token_id}/enable", s.enableToken},

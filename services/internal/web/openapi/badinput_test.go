@@ -339,7 +339,7 @@ func TestBadCredentials(t *testing.T) {
 // neither open nor for enforcers.
 func managed(r web.Route) bool {
 	return r.Pattern != "/tokens/new" && r.Pattern != "/errors" && r.Pattern != "/openapi.json" && !strings.HasPrefix(r.Pattern, "/.well-known") &&
-		r.Pattern != "/v1/verify" && r.Pattern != "/v1/feed" && r.Pattern != "/oauth2/introspect"
+		r.Pattern != "/v1/verify" && r.Pattern != "/v1/feed" && r.Pattern != "/v1/receipts" && r.Pattern != "/oauth2/introspect"
 }
 
 // fill returns a path and a body for a route.

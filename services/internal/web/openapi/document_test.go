@@ -15,6 +15,7 @@ import (
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
 
+	"watchword.dev/events/receipt"
 	"watchword.dev/services/internal/web/openapi"
 
 	"watchword.dev/services/authority/authoritytest"
@@ -177,6 +178,7 @@ func TestEveryRoute(t *testing.T) {
 		try("POST", at+"/"+a.ID+"/enable", pattern+"/{token_id}/enable", as, nil)
 		try("PUT", at+"/"+a.ID+"/value", pattern+"/{token_id}/value", as, `{"grace":"1h"}`)
 		try("DELETE", at+"/"+a.ID, pattern+"/{token_id}", as, `{"reason":"why"}`)
+		try("GET", at+"/"+a.ID+"/receipts", pattern+"/{token_id}/receipts", as, nil)
 	}
 	try("GET", "/tokens/new?template=edit-zone-dns&zone=a&zone=b&name=x", "/tokens/new", nil, nil)
 	try("GET", "/client/v4/user", "/client/v4/user", as, nil)
@@ -209,6 +211,7 @@ func TestEveryRoute(t *testing.T) {
 	try("POST", "/v1/upkeep/rebuild/directory", "/v1/upkeep/rebuild/{projection}", as, nil)
 	l.jobDone(as)
 	try("POST", "/v1/verify", "/v1/verify", bearer(l.enforcer), `{"secret":"x","permission":"dns.records.read"}`)
+	try("POST", "/v1/receipts", "/v1/receipts", bearer(l.enforcer), string(l.receiptOf(l.enforcerID, "edge1", receipt.Hello)))
 	try("GET", "/v1/feed?after=0&follow=false", "/v1/feed", bearer(l.enforcer), nil)
 	form := bearer(l.enforcer)
 	form["Content-Type"] = []string{"application/x-www-form-urlencoded"}

@@ -21,6 +21,7 @@ import (
 	"watchword.dev/events"
 	"watchword.dev/events/catalogue"
 	"watchword.dev/events/eventstest"
+	"watchword.dev/events/receipt"
 	"watchword.dev/events/token"
 	"watchword.dev/events/usage"
 	"watchword.dev/projections/directory"
@@ -54,6 +55,7 @@ type lab struct {
 	teller  *usage.Sender
 	counted *usage.Recorder
 	told    uint64    // reports
+	office  *office   // where receipts are kept
 	asked   *counting // the authority, as management sees it
 	hold    *gate
 	now     *offset
@@ -272,7 +274,7 @@ func (l *lab) people(ctx context.Context, pen *authority.Pen, ring *keyring.Keyr
 	}
 	l.zone = ids.New().String()
 	cmds = append(cmds, command.RegisterResource{Type: typeZone, Resource: l.zone, Name: "example.com", Parent: "com.cloudflare.api.account." + l.admin.account.String()})
-	cmds = append(cmds, command.EnrollEnforcer{ID: l.enforcerID, Name: "edge", Secret: token.Sum(l.enforcer)},
+	cmds = append(cmds, command.EnrollEnforcer{ID: l.enforcerID, Name: "edge", Secret: token.Sum(l.enforcer), Nkey: receipt.FormatPublic(enforcerSeed.Public().(ed25519.PublicKey))},
 		command.EnrollConsumer{ID: l.consumerID, Name: "siem", Nkey: authoritytest.NewNkey()})
 	if err := authority.Bootstrap(ctx, pen, cmds...); err != nil {
 		l.t.Fatal(err)
@@ -294,7 +296,9 @@ func (l *lab) serve(ring *keyring.Keyring, reached management.Waiter) {
 	listener := must[net.Listener](l.t)(net.Listen("tcp", "127.0.0.1:0"))
 	l.url = "http://" + listener.Addr().String()
 	rt := web.NewRouter(web.Config{Log: logger, Gate: l.gate})
+	heard := l.serveReceipts(rt)
 	m := must[*management.Service](l.t)(management.New(management.Config{
+		Receipts:  heard,
 		Authority: l.asked, Directory: l.dir, Reached: reached, Verifier: l.index, Settle: []management.Waiter{l.index}, SettleTime: time.Second,
 		Sealer: ring, RequestKey: ring.RequestKey(), Catalogue: catalogue.Cloudflare, Now: l.now.Now,
 		ReadWait: time.Minute, CommandWait: time.Minute, Count: l.counted, Usage: l.usage, Log: logger,
