@@ -23,11 +23,14 @@ type enforcerView struct {
 	EnrolledOn  time.Time `json:"enrolled_on"`
 	Key         string    `json:"key,omitzero"`
 	Credentials string    `json:"credentials_file,omitzero"` // on this machine
+	Kind        string    `json:"kind,omitzero"`
+	// Instances are its processes.
+	Instances []instanceView `json:"instances,omitzero"`
 }
 
 func (a *App) enforcerCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "enforcer", Short: "Enroll, list and retire enforcing services"}
-	cmd.AddCommand(a.enforcerEnrollCommand(), a.enforcerListCommand(), a.enforcerRetireCommand())
+	cmd := &cobra.Command{Use: "enforcer", Aliases: []string{"enforcers"}, Short: "Enroll, list and retire enforcing services, and see how far they are"}
+	cmd.AddCommand(a.enforcerEnrollCommand(), a.enforcerListCommand(), a.enforcerShowCommand(), a.enforcerLagCommand(), a.enforcerRetireCommand())
 	return cmd
 }
 
@@ -135,12 +138,8 @@ func (a *App) showEnforcer(e enforcerView, secret *tokenFlags, inFile bool) erro
 func (a *App) enforcerListCommand() *cobra.Command {
 	return &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List enforcing services", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
+			all, err := a.enforcers(cmd.Context())
 			if err != nil {
-				return err
-			}
-			all := []enforcerView{}
-			if err := c.call(cmd.Context(), http.MethodGet, "/v1/enforcers", nil, &all); err != nil {
 				return err
 			}
 			if asJSON, err := a.json(); asJSON || err != nil {
@@ -148,9 +147,9 @@ func (a *App) enforcerListCommand() *cobra.Command {
 			}
 			rows := make([][]string, 0, len(all))
 			for _, e := range all {
-				rows = append(rows, []string{e.ID, terminalSafe(e.Name), terminalSafe(e.Region), e.Status, day(e.EnrolledOn)})
+				rows = append(rows, []string{e.ID, terminalSafe(e.Name), terminalSafe(e.Region), e.Status, fmt.Sprint(e.live()), day(e.EnrolledOn)})
 			}
-			return a.table([]string{"ID", "NAME", "REGION", "STATUS", "ENROLLED"}, rows)
+			return a.table([]string{"ID", "NAME", "REGION", "STATUS", "LIVE", "ENROLLED"}, rows)
 		}}
 }
 

@@ -90,7 +90,7 @@ func (a *App) tokenCommand() *cobra.Command {
 		a.tokenCreateCommand(f), a.tokenListCommand(f), a.tokenShowCommand(f), a.tokenUpdateCommand(f), a.tokenRollCommand(f),
 		a.tokenSwitchCommand(f, "disable", "Suspend a token; `enable` ends that"),
 		a.tokenSwitchCommand(f, "enable", "End a token's suspension"),
-		a.tokenRevokeCommand(f), a.tokenVerifyCommand(f), a.tokenLinkCommand(),
+		a.tokenRevokeCommand(f), a.tokenReceiptsCommand(f), a.tokenVerifyCommand(f), a.tokenLinkCommand(),
 	)
 	return cmd
 }

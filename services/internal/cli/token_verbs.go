@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	json "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -207,6 +208,8 @@ func reasonBody(reason string) map[string]any {
 }
 
 func (a *App) tokenRevokeCommand(f *tokenFlags) *cobra.Command {
+	var wait bool
+	var timeout time.Duration
 	cmd := &cobra.Command{Use: "revoke ID...", Aliases: []string{"delete", "rm"}, Short: "End tokens for good", Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
@@ -214,8 +217,15 @@ func (a *App) tokenRevokeCommand(f *tokenFlags) *cobra.Command {
 				return err
 			}
 			for _, id := range args {
-				if err := c.call(cmd.Context(), http.MethodDelete, f.base()+"/"+url.PathEscape(id), reasonBody(f.reason), nil); err != nil {
+				path := f.base() + "/" + url.PathEscape(id)
+				if err := c.call(cmd.Context(), http.MethodDelete, path, reasonBody(f.reason), nil); err != nil {
 					return err
+				}
+				if wait {
+					if err := a.awaitReceipts(cmd.Context(), c, path+"/receipts", timeout); err != nil {
+						return err
+					}
+					continue
 				}
 				if asJSON, err := a.json(); asJSON || err != nil {
 					if err := errors.Join(err, a.printJSON(map[string]string{"id": id})); err != nil {
@@ -228,6 +238,8 @@ func (a *App) tokenRevokeCommand(f *tokenFlags) *cobra.Command {
 			return nil
 		}}
 	cmd.Flags().StringVar(&f.reason, "reason", "", "why, for the audit trail")
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until every enforcing instance refuses the token, and say how long each took; exit code 4 when one does not in time")
+	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Second, "longest wait for each token")
 	return cmd
 }
 

@@ -18,6 +18,7 @@ import (
 	"watchword.dev/events/token"
 	"watchword.dev/projections/directory"
 	"watchword.dev/projections/projector"
+	"watchword.dev/projections/revocations"
 	used "watchword.dev/projections/usage"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/authority"
@@ -120,7 +121,8 @@ func (f *front) serveAll() error {
 		m, err := management.New(management.Config{
 			Authority: n.authority, Directory: liveDirectory{n.directory}, Reached: n.directory,
 			Verifier: liveIndex{n.index}, Count: n.usage.count, Usage: n.usage, Log: n.log,
-			Settle: []management.Waiter{n.index}, SettleTime: 250 * time.Millisecond,
+			Receipts: answering{n.receipts.service, n.receipts.projection},
+			Settle:   []management.Waiter{n.index}, SettleTime: 250 * time.Millisecond,
 			Sealer: n.keys, RequestKey: n.keys.RequestKey(), Catalogue: n.catalogue, Format: n.format(), ReadWait: n.cfg.WaitMax,
 			Quota: n.quota(),
 		})
@@ -130,7 +132,7 @@ func (f *front) serveAll() error {
 		m.Routes(rt)
 		n.upkeep = upkeep.New(upkeep.Config{
 			Operator: m.Operator, Log: n.log, Fsck: n.fsck,
-			Rebuild: map[string]upkeep.Work{directory.Name: rebuilding(n.directory.rebuild), verifyindex.Name: rebuilding(n.index.rebuild), used.Name: rebuilding(n.usage.rebuild)},
+			Rebuild: map[string]upkeep.Work{directory.Name: rebuilding(n.directory.rebuild), verifyindex.Name: rebuilding(n.index.rebuild), used.Name: rebuilding(n.usage.rebuild), revocations.Name: rebuilding(n.receipts.projection.rebuild)},
 		})
 		n.upkeep.Routes(rt)
 	}
@@ -144,6 +146,7 @@ func (f *front) serveAll() error {
 		}
 		s.Routes(rt)
 		n.fanout.Routes(rt)
+		n.receipts.service.Routes(rt)
 	}
 	openapi.Routes(rt)
 	f.routes.Store(rt)
@@ -217,7 +220,7 @@ type indexStatus struct {
 
 // projections are the states of all of them.
 func (n *node) projections() []projector.Status {
-	return []projector.Status{n.directory.status(), n.index.status(), n.usage.status()}
+	return []projector.Status{n.directory.status(), n.index.status(), n.usage.status(), n.receipts.projection.status()}
 }
 
 func (f *front) ready(w http.ResponseWriter) {
@@ -253,6 +256,9 @@ func (f *front) readiness() readiness {
 	if err := n.nats.health(); err != nil {
 		bad("nats: " + err.Error())
 	}
+	if r := n.reporter.Load(); r != nil && r.Lapsed() {
+		bad("receipts: none was stored for so long that nobody waits for this node")
+	}
 	if n.pen != nil {
 		mode, _ := n.pen.Mode()
 		r.Pen = string(mode)
@@ -264,7 +270,7 @@ func (f *front) readiness() readiness {
 		p := projectionStatus{Name: s.Name, Version: s.Version, Sequence: s.Applied.Seq, Head: s.Head, Lag: s.Lag(), Since: s.Since.UTC()}
 		if s.Stopped != nil {
 			p.Stopped = s.Stopped.Error()
-			if s.Name == used.Name {
+			if s.Name == used.Name || s.Name == revocations.Name {
 				r.Reasons = append(r.Reasons, s.Name+" has stopped") // no decision rests on it
 			} else {
 				bad(s.Name + " has stopped")

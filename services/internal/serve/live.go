@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"watchword.dev/events"
+	"watchword.dev/events/receipt"
 	"watchword.dev/projections/projector"
 )
 
@@ -28,6 +29,9 @@ type live[P projector.Owned] struct {
 	read   events.Reader
 	o      projector.Options
 	log    *slog.Logger
+	// applied, if not nil, hears how far the generation that serves has come,
+	// when it is there, and whether a revocation was in what came since.
+	applied func(at events.Position, revoked bool)
 	// adopt, if not nil, tells a new generation what it cannot read from the
 	// ledger, right before it serves.
 	adopt func(P)
@@ -63,8 +67,36 @@ func (l *live[P]) start() error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", dir, err)
 	}
-	l.current.Store(&generation[P]{p: p, runner: l.follow(p, l.read, l.o)})
+	l.current.Store(l.generation(p))
 	return l.home.Prune()
+}
+
+// generation follows p, which does not run yet.
+func (l *live[P]) generation(p P) *generation[P] {
+	g := &generation[P]{p: p}
+	o := l.o
+	if l.applied != nil {
+		o.Applied = func(commits []events.Commit) {
+			// Before a generation serves, what it has applied is nobody's answer.
+			if l.current.Load() == g {
+				l.applied(commits[len(commits)-1].End, revoked(commits))
+			}
+		}
+	}
+	g.runner = l.follow(p, l.read, o)
+	return g
+}
+
+// revoked reports whether a revocation is among commits.
+func revoked(commits []events.Commit) bool {
+	for i := range commits {
+		for j := range commits[i].Records {
+			if receipt.Revokes(commits[i].Records[j].Data) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // startAnew makes an empty generation the one that serves. Until it has caught
@@ -156,7 +188,7 @@ func (l *live[P]) rebuild(ctx context.Context, progress func(done, head uint64))
 	if err != nil {
 		return err
 	}
-	next := &generation[P]{p: p, runner: l.follow(p, l.read, l.o)}
+	next := l.generation(p)
 	l.feed(next)
 	old := l.current.Load()
 	old.stop()
@@ -170,6 +202,9 @@ func (l *live[P]) rebuild(ctx context.Context, progress func(done, head uint64))
 		l.adopt(p)
 	}
 	l.current.Store(next)
+	if l.applied != nil {
+		l.applied(p.Position(), true) // whatever it was that only the new one had
+	}
 	l.wg.Go(func() {
 		select {
 		case <-l.running.Done():

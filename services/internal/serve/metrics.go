@@ -14,8 +14,8 @@ import (
 	"watchword.dev/services/internal/throttle"
 )
 
-// metrics are the figures of a node. Labels are constants of the program:
-// never an id, never a client's path.
+// metrics are the figures of a node. Labels are constants of the program, and the
+// names that operators give to enforcers: never an id, never a client's path.
 type metrics struct {
 	registry *prometheus.Registry
 	http     *prometheus.HistogramVec
@@ -82,12 +82,16 @@ var (
 	descFeeds    = prometheus.NewDesc("watchword_feed_streams", "Enforcing services that follow the feed over HTTP.", nil, nil)
 	descLogins   = prometheus.NewDesc("watchword_logins_total", "Logins to NATS that this node has answered, of enforcers, consumers and strangers.", []string{"result"}, nil)
 	descEnded    = prometheus.NewDesc("watchword_connections_ended_total", "Connections to NATS that this node has ended because their holder is retired.", nil, nil)
+	descLive     = prometheus.NewDesc("watchword_enforcer_instances", "Processes that enforce, by the name of their enforcer and whether they live.", []string{"enforcer", "state"}, nil)
+	descBehind   = prometheus.NewDesc("watchword_enforcer_lag_records", "Commits by which the slowest live instance of an enforcer is behind the ledger.", []string{"enforcer"}, nil)
+	descSilent   = prometheus.NewDesc("watchword_enforcer_last_receipt_timestamp_seconds", "When the live instance of an enforcer reported that was silent for longest.", []string{"enforcer"}, nil)
+	descRefused  = prometheus.NewDesc("watchword_receipts_refused_total", "Receipts that were refused, by why.", []string{"reason"}, nil)
 	descBuild    = prometheus.NewDesc("watchword_build_info", "1, with the version of the binary.", []string{"version", "go"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c nodeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descSequence, descLag, descStopped, descTokens, descMemory, descDisk, descPen, descThrottle, descWrong, descReports, descLost, descFeeds, descLogins, descEnded, descBuild} {
+	for _, d := range []*prometheus.Desc{descSequence, descLag, descStopped, descTokens, descMemory, descDisk, descPen, descThrottle, descWrong, descReports, descLost, descFeeds, descLogins, descEnded, descLive, descBehind, descSilent, descRefused, descBuild} {
 		ch <- d
 	}
 }
@@ -135,6 +139,7 @@ func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(descLogins, logins.Failed, "unavailable")
 		counter(descEnded, logins.Ended)
 	}
+	c.receipts(gauge, counter)
 	version, goVersion := buildVersion()
 	gauge(descBuild, 1, version, goVersion)
 }

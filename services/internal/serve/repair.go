@@ -19,6 +19,7 @@ import (
 	"watchword.dev/events/stream"
 	"watchword.dev/projections/directory"
 	"watchword.dev/projections/projector"
+	"watchword.dev/projections/revocations"
 	used "watchword.dev/projections/usage"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/config"
@@ -28,7 +29,7 @@ import (
 )
 
 // rebuildable are the projections.
-var rebuildable = []string{directory.Name, verifyindex.Name, used.Name}
+var rebuildable = []string{directory.Name, verifyindex.Name, used.Name, revocations.Name}
 
 // pollEvery is how often a client looks how far a job is.
 const pollEvery = 500 * time.Millisecond
@@ -36,11 +37,12 @@ const pollEvery = 500 * time.Millisecond
 func rebuildCommand(app *cli.App) *cobra.Command {
 	var data string
 	cmd := &cobra.Command{
-		Use: "rebuild {directory|verifyindex|usage}", Short: "Build a projection anew beside the old one", Args: cobra.ExactArgs(1),
+		Use: "rebuild {directory|verifyindex|usage|revocations}", Short: "Build a projection anew beside the old one", Args: cobra.ExactArgs(1),
 		ValidArgs: rebuildable,
 		Long: `Build a projection anew from the first event, beside the one that serves. When it
 has caught up it takes over; until then, and if it fails, nothing changes. The
-projection usage is built from the reports of usage, which are kept for 90 days.
+projection usage is built from the reports of usage, which are kept for 90 days,
+and revocations reads the receipts again once a server runs on it.
 
 With a running server the work is done there. Without one it is done here, on
 the data directory.`,
@@ -165,6 +167,8 @@ func (o *offline) rebuild(ctx context.Context, name string, progress func(done, 
 	switch name {
 	case directory.Name:
 		return rebuildOffline(ctx, o.n.directoryParts(), progress)
+	case revocations.Name:
+		return rebuildOffline(ctx, o.n.revocationParts(), progress)
 	case used.Name:
 		u, err := o.n.usageOf()
 		if err != nil {

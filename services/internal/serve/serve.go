@@ -19,6 +19,7 @@ import (
 
 	"watchword.dev/events"
 	"watchword.dev/events/aggregate"
+	"watchword.dev/events/receipt"
 	"watchword.dev/events/stream"
 	"watchword.dev/events/token"
 	"watchword.dev/projections/directory"
@@ -53,7 +54,9 @@ type node struct {
 	catalogues aggregate.Catalogues
 	index      *live[*verifyindex.Index]
 	usage      *usageParts
-	pen        *authority.Pen // nil where another node has it
+	receipts   *receiptParts
+	reporter   atomic.Pointer[receipt.Reporter] // nil before the ledger has told whose node this is
+	pen        *authority.Pen                   // nil where another node has it
 	authority  command.Authority
 	fanout     *fanout.Service // nil where nothing is verified
 
@@ -160,7 +163,7 @@ func (n *node) open(ctx context.Context) error {
 	if n.callout, err = n.openCallout(); err != nil {
 		return err
 	}
-	if err := n.openUsage(); err != nil {
+	if err := errors.Join(n.openUsage(), n.openReceipts()); err != nil {
 		return err
 	}
 	if n.cfg.Runs(config.RoleIntrospection) {
@@ -237,7 +240,7 @@ func (n *node) indexParts() *live[*verifyindex.Index] {
 				Bounds: verifyindex.Bounds{Read: n.cfg.StaleRead, Write: n.cfg.StaleWrite, Admin: n.cfg.StaleAdmin},
 			})
 		},
-		follow: (*verifyindex.Index).Follow,
+		follow: (*verifyindex.Index).Follow, applied: n.reports,
 		adopt: func(x *verifyindex.Index) {
 			if h := n.heard.Load(); h != nil {
 				x.Observe(h.pulse, h.at)
@@ -355,6 +358,7 @@ func (n *node) run(ctx context.Context, announce io.Writer) error {
 	}, func(error) { forget() })
 	n.front.add(&g)
 	actor(func(ctx context.Context) error { return n.prepare(ctx, announce) })
+	actor(n.report)
 	if n.pen != nil {
 		actor(n.pen.Run)
 		actor(n.giveNotices)
@@ -371,6 +375,8 @@ func (n *node) run(ctx context.Context, announce io.Writer) error {
 	actor(n.directory.run)
 	actor(n.index.run)
 	actor(n.usage.run)
+	actor(n.receipts.projection.run)
+	actor(n.receipts.collector.Run)
 	return g.Run()
 }
 
@@ -440,6 +446,9 @@ func (n *node) prepare(ctx context.Context, announce io.Writer) error {
 		return errors.New("the master key is not the one with which this ledger was opened")
 	}
 	n.opened = *info
+	if err := n.introduce(ctx); err != nil {
+		return err
+	}
 	if err := n.front.serveAll(); err != nil {
 		return err
 	}
@@ -541,6 +550,9 @@ func (n *node) close() error {
 	}
 	if n.usage != nil {
 		errs = append(errs, n.usage.close())
+	}
+	if n.receipts != nil {
+		errs = append(errs, n.receipts.projection.close())
 	}
 	if n.nats != nil {
 		n.nats.close()
