@@ -20,97 +20,100 @@ import (
 
 var _ projector.Owned = (*Revocations)(nil)
 
+// dishonest are receipts that no honest instance sends, made of a good one.
+var dishonest = []struct {
+	name string
+	of   token.ID // under whom it is counted
+	want Reason
+	make func(w *world, good receipt.Receipt) Message
+}{
+	{"forged", edge, Signature, func(w *world, r receipt.Receipt) Message {
+		m := w.message(r)
+		m.Data = bytes.Replace(m.Data, []byte(`"region":"eu"`), []byte(`"region":"us"`), 1)
+		return m
+	}},
+	{"signed by another enforcer", edge, Signature, func(w *world, r receipt.Receipt) Message {
+		data, err := receipt.Sign(r, keyOf(shop))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return w.stored(Kept, r.Subject(), data)
+	}},
+	{"another enforcer's, on its own subject", shop, Signature, func(w *world, r receipt.Receipt) Message {
+		m := w.message(r)
+		m.Subject = strings.Replace(m.Subject, edge.String(), shop.String(), 1)
+		return m
+	}},
+	{"no receipt", edge, Signature, func(w *world, r receipt.Receipt) Message {
+		return w.stored(Kept, r.Subject(), []byte("secret-looking payload"))
+	}},
+	{"another instance's", edge, OtherName, func(w *world, r receipt.Receipt) Message {
+		m := w.message(r)
+		m.Subject = strings.Replace(m.Subject, ".a", ".b", 1)
+		return m
+	}},
+	{"a sign of life among what is kept", edge, OtherName, func(w *world, r receipt.Receipt) Message {
+		m := w.message(r)
+		r.Kind = receipt.Progress
+		p := w.message(r)
+		m.Data = p.Data
+		return m
+	}},
+	{"of nobody", token.ID{}, Unknown, func(w *world, r receipt.Receipt) Message {
+		r.Enforcer = eventstest.ID(99)
+		return w.message(r)
+	}},
+	{"of one without a key", token.ID{}, Unknown, func(w *world, r receipt.Receipt) Message {
+		r.Enforcer = asker
+		return w.message(r)
+	}},
+	{"on a strange subject", token.ID{}, Malformed, func(w *world, r receipt.Receipt) Message {
+		m := w.message(r)
+		m.Subject = "ww.receipt.secret-looking"
+		return m
+	}},
+	{"from the future", edge, Clock, func(w *world, r receipt.Receipt) Message {
+		r.SentAt = w.now.Add(MaxSkew + time.Second)
+		return w.message(r)
+	}},
+	{"stored long after", edge, Clock, func(w *world, r receipt.Receipt) Message {
+		r.SentAt = w.now.Add(-MaxSkew - time.Second)
+		return w.message(r)
+	}},
+	{"beyond the head", edge, Ahead, func(w *world, r receipt.Receipt) Message {
+		r.Sequence, r.Number = r.Sequence+1, r.Number+1
+		return w.message(r)
+	}},
+	{"of an epoch to come", edge, Ahead, func(w *world, r receipt.Receipt) Message {
+		r.Epoch++
+		return w.message(r)
+	}},
+	{"of another ledger", edge, Chain, func(w *world, r receipt.Receipt) Message {
+		r.Head[0]++
+		return w.message(r)
+	}},
+	{"of another number", edge, Chain, func(w *world, r receipt.Receipt) Message {
+		r.Number++
+		return w.message(r)
+	}},
+	{"replayed", edge, Replayed, func(w *world, r receipt.Receipt) Message {
+		r.SentAt = r.SentAt.Add(-time.Millisecond)
+		r.Kind = receipt.Revocation
+		before := w.message(r)
+		w.hear(before)
+		return w.stored(before.Stream, before.Subject, before.Data)
+	}},
+	{"an older one", edge, Replayed, func(w *world, r receipt.Receipt) Message {
+		older := r
+		older.SentAt = r.SentAt.Add(-20 * time.Millisecond)
+		return w.message(older)
+	}},
+}
+
 // TestRefused sends what no honest instance sends. Nothing of it moves the
 // instance, each is counted under its reason, and no log line repeats any of it.
 func TestRefused(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		of   token.ID // under whom it is counted
-		want Reason
-		make func(w *world, good receipt.Receipt) Message
-	}{
-		{"forged", edge, Signature, func(w *world, r receipt.Receipt) Message {
-			m := w.message(r)
-			m.Data = bytes.Replace(m.Data, []byte(`"region":"eu"`), []byte(`"region":"us"`), 1)
-			return m
-		}},
-		{"signed by another enforcer", edge, Signature, func(w *world, r receipt.Receipt) Message {
-			data, err := receipt.Sign(r, keyOf(shop))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return w.stored(Kept, r.Subject(), data)
-		}},
-		{"another enforcer's, on its own subject", shop, Signature, func(w *world, r receipt.Receipt) Message {
-			m := w.message(r)
-			m.Subject = strings.Replace(m.Subject, edge.String(), shop.String(), 1)
-			return m
-		}},
-		{"no receipt", edge, Signature, func(w *world, r receipt.Receipt) Message {
-			return w.stored(Kept, r.Subject(), []byte("secret-looking payload"))
-		}},
-		{"another instance's", edge, OtherName, func(w *world, r receipt.Receipt) Message {
-			m := w.message(r)
-			m.Subject = strings.Replace(m.Subject, ".a", ".b", 1)
-			return m
-		}},
-		{"a sign of life among what is kept", edge, OtherName, func(w *world, r receipt.Receipt) Message {
-			m := w.message(r)
-			r.Kind = receipt.Progress
-			p := w.message(r)
-			m.Data = p.Data
-			return m
-		}},
-		{"of nobody", token.ID{}, Unknown, func(w *world, r receipt.Receipt) Message {
-			r.Enforcer = eventstest.ID(99)
-			return w.message(r)
-		}},
-		{"of one without a key", token.ID{}, Unknown, func(w *world, r receipt.Receipt) Message {
-			r.Enforcer = asker
-			return w.message(r)
-		}},
-		{"on a strange subject", token.ID{}, Malformed, func(w *world, r receipt.Receipt) Message {
-			m := w.message(r)
-			m.Subject = "ww.receipt.secret-looking"
-			return m
-		}},
-		{"from the future", edge, Clock, func(w *world, r receipt.Receipt) Message {
-			r.SentAt = w.now.Add(MaxSkew + time.Second)
-			return w.message(r)
-		}},
-		{"stored long after", edge, Clock, func(w *world, r receipt.Receipt) Message {
-			r.SentAt = w.now.Add(-MaxSkew - time.Second)
-			return w.message(r)
-		}},
-		{"beyond the head", edge, Ahead, func(w *world, r receipt.Receipt) Message {
-			r.Sequence, r.Number = r.Sequence+1, r.Number+1
-			return w.message(r)
-		}},
-		{"of an epoch to come", edge, Ahead, func(w *world, r receipt.Receipt) Message {
-			r.Epoch++
-			return w.message(r)
-		}},
-		{"of another ledger", edge, Chain, func(w *world, r receipt.Receipt) Message {
-			r.Head[0]++
-			return w.message(r)
-		}},
-		{"of another number", edge, Chain, func(w *world, r receipt.Receipt) Message {
-			r.Number++
-			return w.message(r)
-		}},
-		{"replayed", edge, Replayed, func(w *world, r receipt.Receipt) Message {
-			r.SentAt = r.SentAt.Add(-time.Millisecond)
-			r.Kind = receipt.Revocation
-			before := w.message(r)
-			w.hear(before)
-			return w.stored(before.Stream, before.Subject, before.Data)
-		}},
-		{"an older one", edge, Replayed, func(w *world, r receipt.Receipt) Message {
-			older := r
-			older.SentAt = r.SentAt.Add(-20 * time.Millisecond)
-			return w.message(older)
-		}},
-	} {
+	for _, c := range dishonest {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.hello(edge, "a")
