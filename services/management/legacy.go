@@ -361,7 +361,7 @@ func (r *legacyReader) warn(k *legacyKey, bare uint64) {
 		add("it was used for something that no permission group of the catalogue gives on that resource")
 	}
 	if k.LastUsedOn == "" {
-		add("it was never used, as far as reports go back: it can be revoked")
+		add("it was never used, as far as reports go back (90 days at most)")
 	} else if k.Allowed+k.Refused == 0 {
 		add("it was not used in these days")
 	}

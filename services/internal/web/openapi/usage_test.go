@@ -152,7 +152,7 @@ func TestLegacyReport(t *testing.T) {
 		return d.Decision
 	}
 	k, ok := l.legacyOf("/client/v4/legacy/report", l.admin.header(), r)
-	if !ok || k.LastUsedOn != "" || k.Proposal != nil || len(k.Used) != 0 || !slices.Contains(k.Warnings, "it was never used, as far as reports go back: it can be revoked") {
+	if !ok || k.LastUsedOn != "" || k.Proposal != nil || len(k.Used) != 0 || !slices.Contains(k.Warnings, "it was never used, as far as reports go back (90 days at most)") {
 		t.Fatalf("an unused key: %+v", k)
 	}
 	for _, permission := range []string{"dns.records.read", "dns.records.write", "dns.records.write"} {
