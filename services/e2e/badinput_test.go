@@ -77,7 +77,7 @@ func takesBody(o operation) bool { return o.media != "" }
 func needsJSON(o operation) bool { return o.json() && o.needsBody }
 func secured(o operation) bool   { return o.auth != "none" }
 func byKey(o operation) bool     { return o.auth == "key" }
-func verifies(o operation) bool  { return o.auth == "enforcer" && takesBody(o) }
+func verifies(o operation) bool  { return o.auth == "enforcer" && takesBody(o) && o.id != "postReceipt" }
 func hasID(o operation) bool     { return strings.HasSuffix(beforeVerb(o.path), "_id}") }
 func idNeeded(o operation) bool  { return hasID(o) && o.auth == "key" }
 func ofUser(o operation) bool    { return strings.Contains(o.path, "{user_id}") }

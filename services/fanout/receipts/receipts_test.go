@@ -389,7 +389,7 @@ func TestPost(t *testing.T) {
 		"another's key":      {otherSecret, good, 400},
 		"forged":             {edgeSecret, bytes.Replace(good, []byte(`"a"`), []byte(`"b"`), 1), 400},
 		"nothing":            {edgeSecret, nil, 400},
-		"too long":           {edgeSecret, bytes.Repeat([]byte(" "), receipt.MaxSize+1), 413},
+		"too long":           {edgeSecret, bytes.Repeat([]byte(" "), web.MaxBody+1), 413},
 		"of another time":    {edgeSecret, old, 400},
 		"enrolled by HTTP":   {askerSecret, good, 400},
 		"a token's, no less": {"wwu_" + edgeSecret[4:], good, 401},

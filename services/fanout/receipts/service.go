@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"watchword.dev/events/aggregate"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/receipt"
@@ -63,8 +65,13 @@ func (s *Service) takeReceipt(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
-	raw, err := x.Body(receipt.MaxSize)
+	raw, err := x.Body(web.MaxBody)
 	if err != nil {
+		return err
+	}
+	// What is not even JSON is told so; what is in it, receipt.Open judges.
+	var members map[string]jsontext.Value
+	if err := x.DecodeBytes(raw, &members); err != nil {
 		return err
 	}
 	key, err := s.keyOf(by.ID)
