@@ -171,13 +171,6 @@ func (h *hub) reaches(seq uint64) bool {
 	return seq >= h.before.Seq
 }
 
-// head is where the hub has come to.
-func (h *hub) head() events.Position {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.at
-}
-
 // position returns the end of the commit at seq if the hub knows it.
 func (h *hub) position(seq uint64) (events.Position, bool) {
 	h.mu.Lock()

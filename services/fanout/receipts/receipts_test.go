@@ -44,7 +44,6 @@ type memory struct {
 
 	mu      sync.Mutex
 	all     []revocations.Message
-	offset  uint64 // of the first
 	changed chan struct{}
 	fails   int
 }
