@@ -1,6 +1,8 @@
 package introspection
 
 import (
+	"context"
+	"errors"
 	"mime"
 	"net/http"
 	"net/netip"
@@ -75,9 +77,8 @@ func (s *Service) introspect(x *web.Exchange) error {
 		x.JSON(http.StatusOK, inactive)
 		return nil
 	}
-	t, ok, err := s.Tokens.Token(id.Token)
-	if err != nil || !ok {
-		// The index knows it, so it is only not here yet.
+	t, err := s.token(x.Context(), &id)
+	if err != nil {
 		return s.oauthFault(x, fault.Wrap(fault.NotReady, err))
 	}
 	if t.Status != aggregate.Active {
@@ -107,6 +108,21 @@ func (s *Service) countIntrospected(t *aggregate.Token) {
 		kind = usage.AccountToken
 	}
 	s.Count.Lane().Use(t.ID, kind, "", nil, usage.Allowed)
+}
+
+// token returns what the index has recognised. Two projections of one ledger:
+// the other one may be a little behind.
+func (s *Service) token(ctx context.Context, id *verifyindex.Identity) (aggregate.Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.AtLeastWait)
+	defer cancel()
+	if err := s.Reached.Wait(ctx, id.Sequence); err != nil {
+		return aggregate.Token{}, err
+	}
+	t, ok, err := s.Tokens.Token(id.Token)
+	if err == nil && !ok {
+		err = errors.New("introspection: the directory lacks a token of the index")
+	}
+	return t, err
 }
 
 // active returns the answer about a token that can be used now.

@@ -41,6 +41,11 @@ type Tokens interface {
 	Token(token.ID) (aggregate.Token, bool, error)
 }
 
+// Waiter waits until a projection has reached a sequence.
+type Waiter interface {
+	Wait(ctx context.Context, seq uint64) error
+}
+
 // Config is what a Service needs.
 type Config struct {
 	Decider Decider
@@ -48,10 +53,12 @@ type Config struct {
 	// route does not exist.
 	Tokens    Tokens
 	Catalogue func() *catalogue.Catalogue
+	// Reached waits until Tokens rests on a sequence.
+	Reached Waiter
 	// Issuer returns the installation's own URL, as iss names it.
 	Issuer func() string
 	// AtLeastWait bounds how long a request waits for the sequence that it
-	// names; 2 s when zero.
+	// names, or for Tokens to follow the decider; 2 s when zero.
 	AtLeastWait time.Duration
 	Log         *slog.Logger // nil: slog.Default()
 	// Observe hears of every decision, for metrics; it may be nil. It must not
@@ -76,8 +83,8 @@ func New(cfg Config) (*Service, error) {
 	if cfg.AtLeastWait == 0 {
 		cfg.AtLeastWait = 2 * time.Second
 	}
-	if cfg.Tokens != nil && (cfg.Catalogue == nil || cfg.Issuer == nil) {
-		return nil, errors.New("introspection: RFC 7662 needs a catalogue and an issuer")
+	if cfg.Tokens != nil && (cfg.Catalogue == nil || cfg.Issuer == nil || cfg.Reached == nil) {
+		return nil, errors.New("introspection: RFC 7662 needs a catalogue, an issuer and who waits for tokens")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()

@@ -138,7 +138,7 @@ func (f *front) serveAll() error {
 	}
 	if n.cfg.Runs(config.RoleIntrospection) {
 		s, err := introspection.New(introspection.Config{
-			Decider: liveIndex{n.index}, Tokens: liveDirectory{n.directory}, Catalogue: cat,
+			Decider: liveIndex{n.index}, Tokens: liveDirectory{n.directory}, Catalogue: cat, Reached: n.directory,
 			Issuer: n.baseURL, AtLeastWait: n.cfg.WaitMax, Log: n.log, Observe: n.metrics.observeDecision, Count: n.usage.count,
 		})
 		if err != nil {

@@ -305,8 +305,8 @@ func (l *lab) serve(ring *keyring.Keyring, reached management.Waiter) {
 	}))
 	m.Routes(rt)
 	in := must[*introspection.Service](l.t)(introspection.New(introspection.Config{
-		Decider: l.index, Tokens: l.dir, Catalogue: catalogue.Cloudflare, Log: logger,
-		Issuer: func() string { return l.url }, AtLeastWait: 100 * time.Millisecond, Count: l.counted,
+		Decider: l.index, Tokens: l.dir, Catalogue: catalogue.Cloudflare, Reached: reached, Log: logger,
+		Issuer: func() string { return l.url }, AtLeastWait: time.Second, Count: l.counted,
 	}))
 	in.Routes(rt)
 	l.serveFeed(rt, logger)
