@@ -134,7 +134,7 @@ func (s *Service) serve(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
-	if t.out, err = x.Stream(sse.ContentType); err != nil {
+	if t.out, err = x.Stream(http.StatusOK, sse.ContentType); err != nil {
 		return err
 	}
 	if x.Request().Method == http.MethodHead {

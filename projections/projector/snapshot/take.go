@@ -124,7 +124,7 @@ type Stream struct {
 	s    *Snapshot
 	at   int64
 	open *os.File // nil before the first
-	part int // which of the files that is
+	part int      // which of the files that is
 }
 
 // Seek implements io.Seeker.

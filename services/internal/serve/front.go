@@ -57,6 +57,7 @@ func (f *front) add(g *run.Group) {
 		f.draining.Store(true)
 		if f.n.fanout != nil {
 			f.n.fanout.Close() // its answers would not end by themselves
+			f.n.snapshots.Close()
 		}
 		f.shutdown(f.server)
 	})
@@ -146,6 +147,7 @@ func (f *front) serveAll() error {
 		}
 		s.Routes(rt)
 		n.fanout.Routes(rt)
+		n.snapshots.Routes(rt)
 		n.receipts.service.Routes(rt)
 	}
 	openapi.Routes(rt)

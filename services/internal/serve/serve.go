@@ -28,6 +28,7 @@ import (
 	"watchword.dev/services/authority"
 	"watchword.dev/services/config"
 	"watchword.dev/services/fanout"
+	"watchword.dev/services/fanout/snapshots"
 	"watchword.dev/services/internal/cli"
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/embed"
@@ -58,7 +59,8 @@ type node struct {
 	reporter   atomic.Pointer[receipt.Reporter] // nil before the ledger has told whose node this is
 	pen        *authority.Pen                   // nil where another node has it
 	authority  command.Authority
-	fanout     *fanout.Service // nil where nothing is verified
+	fanout     *fanout.Service    // nil where nothing is verified
+	snapshots  *snapshots.Service // likewise
 
 	listener net.Listener
 	front    *front
@@ -371,6 +373,7 @@ func (n *node) run(ctx context.Context, announce io.Writer) error {
 	actor(n.admitEnrolled)
 	if n.fanout != nil {
 		actor(n.passOn)
+		actor(n.snapshots.Run)
 	}
 	actor(n.directory.run)
 	actor(n.index.run)

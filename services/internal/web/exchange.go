@@ -83,7 +83,7 @@ func (x *Exchange) Credential() (Credential, error) { return x.credential, x.cre
 // Stream begins an answer that goes on for as long as the client and the
 // handler like, and returns where it is written. The server's deadlines end: the
 // handler sets one before each write, by Controller.
-func (x *Exchange) Stream(contentType string) (io.Writer, error) {
+func (x *Exchange) Stream(status int, contentType string) (io.Writer, error) {
 	rc := x.Controller()
 	if err := errors.Join(rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{})); err != nil {
 		return nil, fmt.Errorf("web: stream: %w", err)
@@ -91,7 +91,7 @@ func (x *Exchange) Stream(contentType string) (io.Writer, error) {
 	h := x.w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("X-Accel-Buffering", "no") // nginx would hold it back
-	x.w.WriteHeader(http.StatusOK)
+	x.w.WriteHeader(status)
 	return x.w, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"watchword.dev/events/catalogue"
 	"watchword.dev/services/authority/authoritytest"
+	"watchword.dev/services/fanout/snapshots"
 	"watchword.dev/services/internal/web"
 )
 
@@ -339,7 +340,7 @@ func TestBadCredentials(t *testing.T) {
 // neither open nor for enforcers.
 func managed(r web.Route) bool {
 	return r.Pattern != "/tokens/new" && r.Pattern != "/errors" && r.Pattern != "/openapi.json" && !strings.HasPrefix(r.Pattern, "/.well-known") &&
-		r.Pattern != "/v1/verify" && r.Pattern != "/v1/feed" && r.Pattern != "/v1/receipts" && r.Pattern != "/oauth2/introspect"
+		r.Pattern != "/v1/verify" && r.Pattern != "/v1/feed" && r.Pattern != snapshots.Path && r.Pattern != "/v1/receipts" && r.Pattern != "/oauth2/introspect"
 }
 
 // fill returns a path and a body for a route.

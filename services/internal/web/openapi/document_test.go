@@ -19,6 +19,7 @@ import (
 	"watchword.dev/services/internal/web/openapi"
 
 	"watchword.dev/services/authority/authoritytest"
+	"watchword.dev/services/fanout/snapshots"
 	"watchword.dev/services/upkeep"
 )
 
@@ -213,6 +214,7 @@ func TestEveryRoute(t *testing.T) {
 	try("POST", "/v1/verify", "/v1/verify", bearer(l.enforcer), `{"secret":"x","permission":"dns.records.read"}`)
 	try("POST", "/v1/receipts", "/v1/receipts", bearer(l.enforcer), string(l.receiptOf(l.enforcerID, "edge1", receipt.Hello)))
 	try("GET", "/v1/feed?after=0&follow=false", "/v1/feed", bearer(l.enforcer), nil)
+	try("GET", snapshots.Path, snapshots.Path, bearer(l.enforcer), nil)
 	form := bearer(l.enforcer)
 	form["Content-Type"] = []string{"application/x-www-form-urlencoded"}
 	try("POST", "/oauth2/introspect", "/oauth2/introspect", form, "token=x")

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -26,11 +27,13 @@ import (
 	"watchword.dev/events/usage"
 	"watchword.dev/projections/directory"
 	"watchword.dev/projections/projector"
+	"watchword.dev/projections/projector/snapshot"
 	used "watchword.dev/projections/usage"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/authority"
 	"watchword.dev/services/authority/authoritytest"
 	"watchword.dev/services/fanout"
+	"watchword.dev/services/fanout/snapshots"
 	"watchword.dev/services/internal/command"
 	"watchword.dev/services/internal/keyring"
 	"watchword.dev/services/internal/keyring/keyringtest"
@@ -203,7 +206,7 @@ func newLimitedLab(t testing.TB, limits throttle.Limits) *lab {
 	}
 	ring := must[*keyring.Keyring](t)(keyring.Open(ctx, &keyringtest.Memory{}, keyring.NewMaster()))
 	l.dir = must[*directory.Directory](t)(directory.Open(directory.Options{Dir: "directory", FS: vfs.NewMem()}))
-	l.index = must[*verifyindex.Index](t)(verifyindex.Open(verifyindex.Options{Dir: "index", FS: vfs.NewMem(), MemoryBytes: 64 << 20}))
+	l.index = must[*verifyindex.Index](t)(verifyindex.Open(verifyindex.Options{Dir: filepath.Join(t.TempDir(), "index"), MemoryBytes: 64 << 20}))
 	l.usage = must[*used.Usage](t)(used.Open(used.Options{Dir: "usage", FS: vfs.NewMem()}))
 	l.counted = usage.NewRecorder(usage.Options{Catalogue: catalogue.Cloudflare})
 	l.teller = usage.NewSender(usage.SenderConfig{Recorder: l.counted, Publisher: l, Reporter: usage.Node})
@@ -339,6 +342,9 @@ func (l *lab) serve(ring *keyring.Keyring, reached management.Waiter) {
 func (l *lab) serveFeed(rt *web.Router, logger *slog.Logger) {
 	live := must[*fanout.Service](l.t)(fanout.New(fanout.Config{Ledger: placed{l.ledger.Connect(), l.ledger}, Enforcers: l.index, Log: logger}))
 	live.Routes(rt)
+	must[*snapshots.Service](l.t)(snapshots.New(snapshots.Config{
+		Index: func() snapshot.Source { return l.index }, Enforcers: l.index, Dir: filepath.Join(l.t.TempDir(), "snapshots"), Log: logger,
+	})).Routes(rt)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
