@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"watchword.dev/events"
@@ -61,7 +62,11 @@ type Reporter struct {
 	stored  time.Time // when the newest stored receipt was made
 	tries   int       // failed in a row
 	retryAt time.Time
-	started time.Time
+
+	// alive is when the newest stored receipt was made, or when the reporter
+	// was; it has a monotonic reading.
+	alive atomic.Pointer[time.Time]
+	known atomic.Bool // there was a hello, and no bye
 }
 
 // standing is a position and since when it is applied.
@@ -90,8 +95,10 @@ func NewReporter(cfg Config) (*Reporter, error) {
 	if cfg.Bound <= 0 {
 		return nil, errors.New("receipt: a reporter needs the bound that its instance keeps")
 	}
-	r := &Reporter{cfg: cfg, wake: make(chan struct{}, 1), started: cfg.Now()}
-	r.now.since = r.started
+	r := &Reporter{cfg: cfg, wake: make(chan struct{}, 1)}
+	started := cfg.Now()
+	r.alive.Store(&started)
+	r.now.since = started
 	// What it will never be able to send is found when it is made.
 	if _, err := Sign(r.make(Progress, r.now), cfg.Key); err != nil {
 		return nil, err
@@ -141,14 +148,14 @@ func (r *Reporter) Acknowledged() time.Time {
 // receipts was stored for Lease and its bound. It must then verify nothing
 // until one is.
 func (r *Reporter) Lapsed() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	last := r.stored
-	if last.IsZero() {
-		last = r.started
-	}
-	return r.cfg.Now().Sub(last) > Lease+r.cfg.Bound
+	now, last := r.cfg.Now(), *r.alive.Load()
+	// One clock stands still while the machine sleeps, the other can be set.
+	return max(now.Sub(last), now.Round(0).Sub(last.Round(0))) > Lease+r.cfg.Bound
 }
+
+// Counted says whether the instance may verify as far as its receipts go: it
+// has said hello and not bye, and has not lapsed. It takes no lock.
+func (r *Reporter) Counted() bool { return r.known.Load() && !r.Lapsed() }
 
 // Run sends receipts until ctx ends, and then says bye: the caller ends ctx when
 // it has stopped verifying. It returns ctx.Err(), or why there was no bye.
@@ -175,6 +182,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 }
 
 func (r *Reporter) bye(ctx context.Context) error {
+	r.known.Store(false)
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
 	defer cancel()
 	if err := r.send(last, Bye); err != nil {
@@ -213,6 +221,7 @@ func (r *Reporter) send(ctx context.Context, kind Kind) error {
 	if kind == Revocation {
 		about = r.heard
 	}
+	made := r.cfg.Now()
 	receipt := r.make(kind, about)
 	r.mu.Unlock()
 
@@ -232,7 +241,11 @@ func (r *Reporter) send(ctx context.Context, kind Kind) error {
 		return err
 	}
 	r.tries, r.retryAt = 0, time.Time{}
-	r.greeted = r.greeted || kind == Hello
+	r.alive.Store(&made)
+	if kind == Hello {
+		r.greeted = true
+		r.known.Store(true)
+	}
 	r.stored, r.told = receipt.SentAt, max(r.told, receipt.Sequence)
 	// What came while it was under way is still owed.
 	if kind == Revocation && r.heard.at.Seq == receipt.Sequence {
