@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"watchword.dev/events"
+	"watchword.dev/events/receipt"
 	"watchword.dev/events/token"
 	"watchword.dev/events/watermark"
 )
@@ -44,6 +45,11 @@ type CacheConfig struct {
 	Negative time.Duration
 	// Timeout bounds the wait for the source; 3 s when zero.
 	Timeout time.Duration
+	// Reports tells the installation what this process has applied: see
+	// FollowReporting. While it does not count this process, nothing is given
+	// from the cache, and nothing ever beyond the reporter's bound. Nil: nobody
+	// waits for this process when a token is revoked.
+	Reports *receipt.Reporter
 	Now     func() time.Time // time.Now when nil
 	Log     *slog.Logger     // nothing is said when nil
 }
@@ -244,7 +250,7 @@ func (c *Cache) lookup(k, at key) (token.Decision, bool) {
 	applied := c.applied.Load() // before the marks: the answer rests on it
 	now := c.cfg.Now()
 	age, ok := c.Age()
-	if !ok {
+	if r := c.cfg.Reports; !ok || r != nil && (age > r.Bound() || !r.Counted()) {
 		return token.Decision{}, false
 	}
 	v := c.find(k, now, age)

@@ -52,7 +52,8 @@ type ClientConfig struct {
 }
 
 // Client asks verifiers over HTTP: POST /v1/verify. Whatever goes wrong is an
-// unavailable decision, never a no. It is safe for concurrent use.
+// unavailable decision, never a no. It also brings them receipts and fetches
+// snapshots. It is safe for concurrent use.
 type Client struct {
 	cfg       ClientConfig
 	http      http.Client
@@ -61,7 +62,8 @@ type Client struct {
 }
 
 type verifier struct {
-	url    string
+	base   string
+	url    string       // where it verifies
 	failed atomic.Int64 // Unix nanoseconds; zero when it answers
 }
 
@@ -92,11 +94,11 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 	for _, base := range cfg.URLs {
-		u, err := verifyURL(base, cfg.Plain)
+		base, err := checkURL(base, cfg.Plain)
 		if err != nil {
 			return nil, err
 		}
-		c.verifiers = append(c.verifiers, &verifier{url: u})
+		c.verifiers = append(c.verifiers, &verifier{base: base, url: base + "/v1/verify"})
 	}
 	if len(c.verifiers) == 0 {
 		return nil, errors.New("enforcer: a verifier's URL is needed")
@@ -104,8 +106,8 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	return c, nil
 }
 
-// verifyURL does not repeat what is wrong: a URL may hold a password.
-func verifyURL(base string, plain bool) (string, error) {
+// checkURL does not repeat what is wrong: a URL may hold a password.
+func checkURL(base string, plain bool) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return "", errors.New("enforcer: a verifier's URL has a scheme and a host, and neither a user nor a query")
@@ -113,7 +115,7 @@ func verifyURL(base string, plain bool) (string, error) {
 	if u.Scheme != "https" && (u.Scheme != "http" || !plain && !loopback(u.Hostname())) {
 		return "", fmt.Errorf("enforcer: %s is not encrypted: use https, or allow it", u.Host)
 	}
-	return strings.TrimRight(u.String(), "/") + "/v1/verify", nil
+	return strings.TrimRight(u.String(), "/"), nil
 }
 
 func loopback(host string) bool {
@@ -200,11 +202,8 @@ func (c *Client) order() []*verifier {
 
 // attempt asks one verifier, and leaves time for the others.
 func (c *Client) attempt(ctx context.Context, v *verifier, others int, seq uint64, body []byte) (token.Decision, error) {
-	if deadline, ok := ctx.Deadline(); ok && others > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
-		defer cancel()
-	}
+	ctx, cancel := share(ctx, others)
+	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, v.url, bytes.NewReader(body))
 	if err != nil {
 		return token.Decision{}, err
@@ -228,6 +227,14 @@ func (c *Client) attempt(ctx context.Context, v *verifier, others int, seq uint6
 		err = fmt.Errorf("it rests on sequence %d and was asked for %d", d.Sequence, seq)
 	}
 	return d, err
+}
+
+// share gives one of several attempts half of the time that is left.
+func share(ctx context.Context, others int) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok && others > 0 {
+		return context.WithTimeout(ctx, time.Until(deadline)/2)
+	}
+	return ctx, func() {}
 }
 
 // wireAnswer is what /v1/verify answers.

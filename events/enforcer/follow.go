@@ -54,7 +54,7 @@ func Follow(ctx context.Context, feed events.Reader, at events.Position, followe
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if hopeless(err) {
+		if Hopeless(err) {
 			err = fmt.Errorf("%w: after sequence %d: %w", ErrLost, at.Seq, err)
 			for _, f := range followers {
 				f.Lost(err)
@@ -107,7 +107,10 @@ func rest(ctx context.Context, pause *time.Duration) error {
 	}
 }
 
-func hopeless(err error) bool {
+// Hopeless reports whether an error of a feed says that the ledger is not the one
+// that was followed, or that this program is too old for it: reading it again
+// helps nobody.
+func Hopeless(err error) bool {
 	for _, kind := range []error{events.ErrRewind, events.ErrGap, events.ErrChain, events.ErrEpoch, events.ErrUnknown, events.ErrMalformed} {
 		if errors.Is(err, kind) {
 			return true

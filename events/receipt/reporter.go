@@ -109,6 +109,9 @@ func NewReporter(cfg Config) (*Reporter, error) {
 // Instance is the name under which it reports.
 func (r *Reporter) Instance() string { return r.cfg.Instance }
 
+// Bound is the largest staleness bound that the instance uses, as it reports.
+func (r *Reporter) Bound() time.Duration { return r.cfg.Bound }
+
 // Applied says that everything up to at is applied: what it revokes is refused
 // from now on. Revocation says that a revocation was in what came since the
 // last call. It does not block; a caller that applies batches calls it once for

@@ -24,3 +24,13 @@ func Revokes(e events.Event) bool {
 	}
 	return true
 }
+
+// RevokesAny reports whether Revokes is true of an event in a commit.
+func RevokesAny(c *events.Commit) bool {
+	for i := range c.Records {
+		if Revokes(c.Records[i].Data) {
+			return true
+		}
+	}
+	return false
+}

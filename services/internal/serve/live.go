@@ -90,10 +90,8 @@ func (l *live[P]) generation(p P) *generation[P] {
 // revoked reports whether a revocation is among commits.
 func revoked(commits []events.Commit) bool {
 	for i := range commits {
-		for j := range commits[i].Records {
-			if receipt.Revokes(commits[i].Records[j].Data) {
-				return true
-			}
+		if receipt.RevokesAny(&commits[i]) {
+			return true
 		}
 	}
 	return false
