@@ -254,7 +254,7 @@ func TestSnapshotResumes(t *testing.T) {
 	}{
 		{"whole", &library{}, nil, ""},
 		{"broken off", &library{breaks: 2}, nil, ""},
-		{"another one meanwhile", &library{breaks: 1}, func(l *library) { l.tag = `"b"` }, it has another snapshot},
+		{"another one meanwhile", &library{breaks: 1}, func(l *library) { l.tag = `"b"` }, "it has another snapshot"},
 		{"gone", &library{breaks: 1}, func(l *library) { l.status = 404 }, "answered 404"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
