@@ -101,7 +101,7 @@ func (f *Refusal) Challenge(realm string) string {
 		_, detail := f.describe()
 		b.WriteString(`, error="` + f.Code + `", error_description="` + detail + `"`)
 	}
-	if f.Code == CodeInsufficientScope {
+	if f.Code == CodeInsufficientScope && f.Permission != "" {
 		b.WriteString(`, scope="` + f.Permission + `"`)
 	}
 	return b.String()
@@ -110,21 +110,25 @@ func (f *Refusal) Challenge(realm string) string {
 // Answer writes the refusal: status, challenge, Retry-After, and a body in the
 // form of RFC 9457. It is what is done where Config.Refuse is nil.
 func (f *Refusal) Answer(w http.ResponseWriter, r *http.Request, realm string) {
-	h := w.Header()
+	body := f.Render(w.Header(), realm)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(f.Status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // the client may have gone
+	}
+}
+
+// Render sets the headers of the answer and returns its body, for adapters.
+func (f *Refusal) Render(h http.Header, realm string) []byte {
 	if c := f.Challenge(realm); c != "" {
 		h.Set("Www-Authenticate", c)
 	}
 	if f.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((f.RetryAfter+time.Second-1)/time.Second)))
 	}
-	title, detail := f.describe()
-	body := `{"title":"` + title + `","status":` + strconv.Itoa(f.Status) + `,"detail":"` + detail + `"}` + "\n"
 	h.Set("Content-Type", "application/problem+json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(f.Status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write([]byte(body)) // the client may have gone
-	}
+	title, detail := f.describe()
+	return []byte(`{"title":"` + title + `","status":` + strconv.Itoa(f.Status) + `,"detail":"` + detail + `"}` + "\n")
 }

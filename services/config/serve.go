@@ -34,6 +34,11 @@ type Serve struct {
 	TrustedProxies []string `key:"trusted-proxies" doc:"Networks (CIDR) of the proxies whose word about the client's address counts. Empty: the peer is the client."`
 	AddressHeader  string   `key:"client-address-header" default:"x-forwarded-for" doc:"The only header in which trusted proxies name the client: x-forwarded-for, forwarded (RFC 7239), or one with a single address, such as cf-connecting-ip, that every proxy replaces."`
 
+	// What answers proxies.
+	Routes         string `key:"routes" doc:"YAML file that says which permission a request to a service behind a proxy needs (GET /v1/forward-auth, ext_authz). It is read again when it changes, and at SIGHUP. Empty: proxies get 503."`
+	ExtAuthzListen string `key:"ext-authz-listen" doc:"Address of Envoy's ext_authz (gRPC), with the certificate of HTTPS if there is one. Port 0 takes a free one. Empty: none."`
+	ExtAuthzKey    Secret `key:"ext-authz-key" doc:"Enforcer key of callers of ext_authz that show none in the metadata watchword-enforcer-key. Only where nobody else reaches that address."`
+
 	// The event log.
 	NATSListen  string `key:"nats-listen" default:"127.0.0.1:4222" doc:"Address of the embedded NATS server, always authenticated. Port 0 takes a free one; empty: none."`
 	NATSURL     string `key:"nats-url" doc:"NATS cluster to use instead of the embedded server, comma-separated URLs."`
@@ -101,7 +106,7 @@ func (s *Serve) Validate() error {
 		}
 	}
 	for _, a := range []struct{ key, addr string }{
-		{"listen", s.Listen}, {"nats-listen", s.NATSListen}, {"metrics-listen", s.Metrics},
+		{"listen", s.Listen}, {"nats-listen", s.NATSListen}, {"metrics-listen", s.Metrics}, {"ext-authz-listen", s.ExtAuthzListen},
 	} {
 		if a.addr == "" && a.key != "listen" {
 			continue

@@ -11,11 +11,14 @@ import (
 
 	"watchword.dev/events/aggregate"
 	"watchword.dev/events/catalogue"
+	"watchword.dev/events/clientaddr"
+	"watchword.dev/events/enforcer"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
 	"watchword.dev/events/usage"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/internal/web"
+	"watchword.dev/services/introspection/routes"
 )
 
 // Decider knows every secret and decides without I/O. verifyindex.Index is
@@ -66,12 +69,21 @@ type Config struct {
 	Observe func(enforcer token.ID, d *token.Decision)
 	// Count counts what tokens are used for; nil counts nothing.
 	Count *usage.Recorder
+	// Map says what the requests that proxies hold back need; while it is nil,
+	// or returns nil, they are told that nobody knows.
+	Map func() *routes.Map
+	// Address says in which header proxies name their clients, and which of
+	// those are proxies, too.
+	Address clientaddr.Rule
+	// Passed hears of the status of each answer to a proxy; it may be nil.
+	Passed func(status int)
 }
 
 // Service answers verifications over HTTP.
 type Service struct {
 	Config
 	works    sync.Pool // of *work
+	gate     *enforcer.Enforcer
 	throttle func(http.ResponseWriter, *http.Request, *fault.Error) *fault.Error
 }
 
@@ -89,7 +101,11 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Service{Config: cfg, works: sync.Pool{New: func() any { return newWork(cfg.Count) }}}, nil
+	cfg.Address = cfg.Address.Canonical()
+	s := &Service{Config: cfg, works: sync.Pool{New: func() any { return newWork(cfg.Count) }}}
+	var err error
+	s.gate, err = enforcer.New(enforcer.Config{Decider: within{s}})
+	return s, err
 }
 
 // Routes adds the service's routes to rt. Enforcers may ask as often as they
@@ -97,6 +113,7 @@ func New(cfg Config) (*Service, error) {
 func (s *Service) Routes(rt *web.Router) {
 	s.throttle = rt.Throttle
 	rt.Mount(http.MethodPost, "/v1/verify", http.HandlerFunc(s.verify))
+	rt.Mount(http.MethodGet, forwardAuthPath, http.HandlerFunc(s.forwardAuth))
 	if s.Tokens == nil {
 		return
 	}

@@ -50,6 +50,12 @@ type File struct {
 
 // Read reads a file as far as its form goes. Errors are of type *Error.
 func Read(raw []byte) (*File, error) {
+	return ReadMapping(raw, "a catalogue is a mapping with the keys name, resource_types, permissions, permission_groups, roles and templates")
+}
+
+// ReadMapping is Read for other files of this kind: should is what is said of a
+// file that is not a mapping.
+func ReadMapping(raw []byte, should string) (*File, error) {
 	if len(raw) > MaxBytes {
 		return nil, tooLarge(raw)
 	}
@@ -68,7 +74,7 @@ func Read(raw []byte) (*File, error) {
 		return nil, syntax(err)
 	}
 	if root.Kind != yaml.DocumentNode || len(root.Content) != 1 || root.Content[0].Kind != yaml.MappingNode {
-		return nil, &Error{Line: 1, Column: 1, Text: "a catalogue is a mapping with the keys name, resource_types, permissions, permission_groups, roles and templates"}
+		return nil, &Error{Line: 1, Column: 1, Text: should}
 	}
 	f := &File{values: map[jsontext.Pointer]*yaml.Node{}, keys: map[jsontext.Pointer]*yaml.Node{}}
 	var out bytes.Buffer
@@ -107,16 +113,21 @@ func (f *File) Locate(err error) error {
 	if !ok {
 		return &Error{Text: err.Error()}
 	}
-	for at := p.Pointer; ; at = at.Parent() {
-		n := f.values[at]
-		if k := f.keys[at]; k != nil && (n == nil || n.Kind != yaml.ScalarNode || strings.HasPrefix(p.Text, "unknown key")) {
+	return f.At(p.Pointer, p.Text)
+}
+
+// At says that something is wrong with a place of the document.
+func (f *File) At(place jsontext.Pointer, text string) *Error {
+	for ; ; place = place.Parent() {
+		n := f.values[place]
+		if k := f.keys[place]; k != nil && (n == nil || n.Kind != yaml.ScalarNode || strings.HasPrefix(text, "unknown key")) {
 			n = k
 		}
 		if n != nil {
-			return &Error{Line: n.Line, Column: n.Column, Text: p.Text}
+			return &Error{Line: n.Line, Column: n.Column, Text: text}
 		}
-		if at == "" {
-			return &Error{Line: 1, Column: 1, Text: p.Text}
+		if place == "" {
+			return &Error{Line: 1, Column: 1, Text: text}
 		}
 	}
 }

@@ -112,10 +112,9 @@ func (f *front) serveAll() error {
 	if err != nil {
 		return err
 	}
+	from := clientaddr.Rule{Trusted: networks, Header: n.cfg.AddressHeader}
 	rt := web.NewRouter(web.Config{
-		Format: n.format(), Log: n.log, Observe: n.metrics.observeHTTP,
-		Address: clientaddr.Rule{Trusted: networks, Header: n.cfg.AddressHeader},
-		Gate:    n.gate,
+		Format: n.format(), Log: n.log, Observe: n.metrics.observeHTTP, Address: from, Gate: n.gate,
 	})
 	cat := func() *catalogue.Catalogue { return n.index.get().Catalogue() }
 	if n.cfg.Runs(config.RoleManagement) {
@@ -138,14 +137,19 @@ func (f *front) serveAll() error {
 		n.upkeep.Routes(rt)
 	}
 	if n.cfg.Runs(config.RoleIntrospection) {
+		if err := n.openRoutes(cat); err != nil {
+			return err
+		}
 		s, err := introspection.New(introspection.Config{
 			Decider: liveIndex{n.index}, Tokens: liveDirectory{n.directory}, Catalogue: cat, Reached: n.directory,
 			Issuer: n.baseURL, AtLeastWait: n.cfg.WaitMax, Log: n.log, Observe: n.metrics.observeDecision, Count: n.usage.count,
+			Map: n.routeMap, Address: from, Passed: n.metrics.observeProxy,
 		})
 		if err != nil {
 			return err
 		}
 		s.Routes(rt)
+		n.serveEnvoy(s)
 		n.fanout.Routes(rt)
 		n.snapshots.Routes(rt)
 		n.receipts.service.Routes(rt)
@@ -283,6 +287,11 @@ func (f *front) readiness() readiness {
 	if n.fanout != nil {
 		if err := n.fanout.Err(); err != nil {
 			bad("feed: " + err.Error())
+		}
+	}
+	if f := n.proxies.file.Load(); f != nil {
+		if err := f.Err(); err != nil {
+			r.Reasons = append(r.Reasons, "routes: "+err.Error()) // those before hold on
 		}
 	}
 	x := n.index.get()

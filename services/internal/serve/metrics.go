@@ -20,6 +20,7 @@ type metrics struct {
 	registry *prometheus.Registry
 	http     *prometheus.HistogramVec
 	verify   [3][32]prometheus.Counter // by verdict and reason: no look-up on the hot path
+	proxied  *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -40,7 +41,10 @@ func newMetrics() *metrics {
 			}
 		}
 	}
-	m.registry.MustRegister(m.http, decisions, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.proxied = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "watchword_proxied_total", Help: "Answers to proxies about their clients' requests: 200, 401, 403, or 503 when nobody could tell.",
+	}, []string{"status"})
+	m.registry.MustRegister(m.http, decisions, m.proxied, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -55,6 +59,8 @@ func (m *metrics) observeDecision(_ token.ID, d *token.Decision) {
 		}
 	}
 }
+
+func (m *metrics) observeProxy(status int) { m.proxied.WithLabelValues(strconv.Itoa(status)).Inc() }
 
 // handler serves /metrics of a node.
 func (m *metrics) handler(n *node) http.Handler {
@@ -80,6 +86,8 @@ var (
 	descReports  = prometheus.NewDesc("watchword_usage_reports_total", "Reports of usage that this node has told; failed ones are told again.", []string{"result"}, nil)
 	descLost     = prometheus.NewDesc("watchword_usage_lost_total", "Uses of credentials that this node had no room to count.", nil, nil)
 	descFeeds    = prometheus.NewDesc("watchword_feed_streams", "Enforcing services that follow the feed over HTTP.", nil, nil)
+	descRoutes   = prometheus.NewDesc("watchword_routes", "Routes of proxied services that hold.", nil, nil)
+	descBroken   = prometheus.NewDesc("watchword_routes_broken", "1 while the file of routes cannot be used and the routes before it hold on.", nil, nil)
 	descLogins   = prometheus.NewDesc("watchword_logins_total", "Logins to NATS that this node has answered, of enforcers, consumers and strangers.", []string{"result"}, nil)
 	descEnded    = prometheus.NewDesc("watchword_connections_ended_total", "Connections to NATS that this node has ended because their holder is retired.", nil, nil)
 	descLive     = prometheus.NewDesc("watchword_enforcer_instances", "Processes that enforce, by the name of their enforcer and whether they live.", []string{"enforcer", "state"}, nil)
@@ -91,7 +99,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c nodeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descSequence, descLag, descStopped, descTokens, descMemory, descDisk, descPen, descThrottle, descWrong, descReports, descLost, descFeeds, descLogins, descEnded, descLive, descBehind, descSilent, descRefused, descBuild} {
+	for _, d := range []*prometheus.Desc{descSequence, descLag, descStopped, descTokens, descMemory, descDisk, descPen, descThrottle, descWrong, descReports, descLost, descFeeds, descRoutes, descBroken, descLogins, descEnded, descLive, descBehind, descSilent, descRefused, descBuild} {
 		ch <- d
 	}
 }
@@ -131,6 +139,14 @@ func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(descLost, told.Lost)
 	if c.n.fanout != nil {
 		gauge(descFeeds, float64(c.n.fanout.Streams()))
+	}
+	if f := c.n.proxies.file.Load(); f != nil {
+		broken := 0.0
+		if f.Err() != nil {
+			broken = 1
+		}
+		gauge(descRoutes, float64(f.Map().Len()))
+		gauge(descBroken, broken)
 	}
 	if c.n.callout != nil {
 		logins := c.n.callout.Stats()

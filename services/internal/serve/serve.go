@@ -61,6 +61,7 @@ type node struct {
 	authority  command.Authority
 	fanout     *fanout.Service    // nil where nothing is verified
 	snapshots  *snapshots.Service // likewise
+	proxies    proxySide
 
 	listener net.Listener
 	front    *front
@@ -135,6 +136,9 @@ func (n *node) open(ctx context.Context) error {
 		if _, err := tls.LoadX509KeyPair(n.cfg.TLSCert, n.cfg.TLSKey); err != nil {
 			return fmt.Errorf("the certificate: %w", err)
 		}
+	}
+	if err := n.openProxies(); err != nil {
+		return err
 	}
 	n.front = newFront(n)
 	if n.plan, err = n.firstStart(); err != nil {
@@ -359,6 +363,7 @@ func (n *node) run(ctx context.Context, announce io.Writer) error {
 		return ctx.Err()
 	}, func(error) { forget() })
 	n.front.add(&g)
+	n.addProxies(&g, actor)
 	actor(func(ctx context.Context) error { return n.prepare(ctx, announce) })
 	actor(n.report)
 	if n.pen != nil {
@@ -544,6 +549,9 @@ func (n *node) close() error {
 	}
 	if n.listener != nil {
 		n.listener.Close() // also closed by the HTTP server
+	}
+	if n.proxies.listener != nil {
+		n.proxies.listener.Close() // also closed by the gRPC server
 	}
 	if n.directory != nil && n.directory.current.Load() != nil {
 		errs = append(errs, n.directory.close())

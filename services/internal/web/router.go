@@ -106,8 +106,8 @@ func (rt *Router) Handle(method, pattern string, h Handler) {
 }
 
 // Mount adds a handler that is called without an Exchange, for exactly this
-// path. It is for the one route whose speed is promised; the handler must do
-// for itself what the Router does for others.
+// path. It is for routes that are asked for each request of others, whose speed
+// is promised; the handler must do for itself what the Router does for others.
 func (rt *Router) Mount(method, path string, h http.Handler) {
 	rt.lean[path] = h
 	rt.routes = append(rt.routes, Route{method, path})
