@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"watchword.dev/events/fault"
 	"watchword.dev/services/internal/web"
 )
 
@@ -22,8 +23,15 @@ const proxyRetry = time.Second
 // says nothing about its client's token. Nothing is read from the query, to
 // which Caddy adds its client's.
 func (s *Service) forwardAuth(rw http.ResponseWriter, r *http.Request) {
-	v := s.forwarded(rw, r)
 	h := rw.Header()
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.Set("Allow", "GET, HEAD")
+		web.SecurityHeaders(h)
+		status, body := web.FailureBody(h, fault.New(fault.MethodNotAllowed))
+		send(rw, status, body)
+		return
+	}
+	v := s.forwarded(rw, r)
 	for name, lines := range v.Header {
 		h[name] = lines
 	}
@@ -44,9 +52,6 @@ func (s *Service) forwarded(rw http.ResponseWriter, r *http.Request) (v *Verdict
 			v = s.Unavailable()
 		}
 	}()
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return s.Unavailable()
-	}
 	key := ""
 	if lines := r.Header[EnforcerKeyHeader]; len(lines) == 1 {
 		key = lines[0]

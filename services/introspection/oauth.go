@@ -38,6 +38,7 @@ type introspectionAnswer struct {
 	Iat         int64    `json:"iat"`
 	Nbf         int64    `json:"nbf,omitzero"`
 	Iss         string   `json:"iss,omitempty"`
+	Aud         string   `json:"aud,omitempty"` // the issuer: tokens are for whoever asks it
 	JTI         string   `json:"jti"`
 	TokenType   string   `json:"token_type"`
 }
@@ -131,7 +132,7 @@ func (s *Service) active(t *aggregate.Token) introspectionAnswer {
 	a := introspectionAnswer{
 		Active: true, Permissions: permissions, Scope: strings.Join(permissions, " "),
 		ClientID: t.ID.String(), Sub: t.Owner.String(), Iat: t.Created.Unix(),
-		Iss: s.Issuer(), JTI: t.ID.String(), TokenType: "Bearer",
+		Iss: s.Issuer(), Aud: s.Issuer(), JTI: t.ID.String(), TokenType: "Bearer",
 	}
 	if !t.Grant.ExpiresOn.IsZero() {
 		a.Exp = t.Grant.ExpiresOn.Unix()

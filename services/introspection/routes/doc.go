@@ -12,7 +12,9 @@
 //	    methods: ["*"]
 //	    path: /accounts/{account}/zones/{zone}/**
 //	    permission: dns.records.write
-//	    resource: [com.cloudflare.api.account.{account}, com.cloudflare.api.account.zone.{zone}]
+//	    resource:
+//	      - com.cloudflare.api.account.{account}
+//	      - com.cloudflare.api.account.zone.{zone}
 //
 // The first route that fits decides. Nothing fits: the request is refused. A
 // route that no request can reach, because one before it takes all of them, is

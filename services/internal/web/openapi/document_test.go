@@ -213,6 +213,7 @@ func TestEveryRoute(t *testing.T) {
 	l.jobDone(as)
 	try("POST", "/v1/verify", "/v1/verify", bearer(l.enforcer), `{"secret":"x","permission":"dns.records.read"}`)
 	try("POST", "/v1/receipts", "/v1/receipts", bearer(l.enforcer), string(l.receiptOf(l.enforcerID, "edge1", receipt.Hello)))
+	try("GET", forwardAuth, forwardAuth, l.proxied(l.create(userTokens, as, grant("t", dnsWrite, zone)).Value, "GET", l.recordsPath()), nil)
 	try("GET", "/v1/feed?after=0&follow=false", "/v1/feed", bearer(l.enforcer), nil)
 	try("GET", snapshots.Path, snapshots.Path, bearer(l.enforcer), nil)
 	form := bearer(l.enforcer)

@@ -309,7 +309,7 @@ func (l *lab) serve(ring *keyring.Keyring, reached management.Waiter) {
 	m.Routes(rt)
 	in := must[*introspection.Service](l.t)(introspection.New(introspection.Config{
 		Decider: l.index, Tokens: l.dir, Catalogue: catalogue.Cloudflare, Reached: reached, Log: logger,
-		Issuer: func() string { return l.url }, AtLeastWait: time.Second, Count: l.counted,
+		Issuer: func() string { return l.url }, AtLeastWait: time.Second, Count: l.counted, Map: l.routed(),
 	}))
 	in.Routes(rt)
 	l.serveFeed(rt, logger)
