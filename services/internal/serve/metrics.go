@@ -140,14 +140,9 @@ func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	if c.n.fanout != nil {
 		gauge(descFeeds, float64(c.n.fanout.Streams()))
 	}
-	if f := c.n.proxies.file.Load(); f != nil {
-		broken := 0.0
-		if f.Err() != nil {
-			broken = 1
-		}
-		gauge(descRoutes, float64(f.Map().Len()))
-		gauge(descBroken, broken)
-	}
+	routes, broken := c.n.proxies.figures()
+	gauge(descRoutes, routes)
+	gauge(descBroken, broken)
 	if c.n.callout != nil {
 		logins := c.n.callout.Stats()
 		counter(descLogins, logins.Admitted, "admitted")

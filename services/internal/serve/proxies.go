@@ -73,6 +73,19 @@ func (n *node) routeMap() *routes.Map {
 	return nil
 }
 
+// figures are how many routes hold, and 1 if the file as it is now is not what
+// holds.
+func (p *proxySide) figures() (routes, broken float64) {
+	f := p.file.Load()
+	if f == nil {
+		return 0, 0
+	}
+	if f.Err() != nil {
+		broken = 1
+	}
+	return float64(f.Map().Len()), broken
+}
+
 // serveEnvoy lets s answer Envoy from now on.
 func (n *node) serveEnvoy(s *introspection.Service) {
 	if n.proxies.envoy == nil {

@@ -56,10 +56,14 @@ func TestForwardAuth(t *testing.T) {
 		status                 int
 		challenge              string
 	}{
-		"good":                       {good.Value, "GET", records, nil, 200, ""},
-		"good, with a query":         {good.Value, "GET", records + "?access_token=x", nil, 200, ""},
-		"good, another spelling":     {good.Value, "", "", func(h http.Header) { h["X-Forwarded-Method"], h["X-Forwarded-Uri"] = []string{"POST"}, []string{records + "/"} }, 200, ""},
-		"good, both spellings":       {good.Value, "GET", records, func(h http.Header) { h["X-Forwarded-Method"], h["X-Forwarded-Uri"] = []string{"GET"}, []string{records} }, 200, ""},
+		"good":               {good.Value, "GET", records, nil, 200, ""},
+		"good, with a query": {good.Value, "GET", records + "?access_token=x", nil, 200, ""},
+		"good, another spelling": {good.Value, "", "", func(h http.Header) {
+			h["X-Forwarded-Method"], h["X-Forwarded-Uri"] = []string{"POST"}, []string{records + "/"}
+		}, 200, ""},
+		"good, both spellings": {good.Value, "GET", records, func(h http.Header) {
+			h["X-Forwarded-Method"], h["X-Forwarded-Uri"] = []string{"GET"}, []string{records}
+		}, 200, ""},
 		"RFC 8959":                   {"secret-token:" + good.Value, "GET", records, nil, 200, ""},
 		"from here":                  {here.Value, "GET", records, nil, 200, ""},
 		"from elsewhere":             {here.Value, "GET", records, func(h http.Header) { h["X-Forwarded-For"] = []string{"198.51.100.1"} }, 401, "invalid_token"},
