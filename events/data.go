@@ -321,13 +321,16 @@ const (
 	SweepAll      = "all"      // Selected is empty: every token
 )
 
-// RevocationSwept revokes at once all tokens of its selection whose creation is
-// at or before sequence Through. Secrets rolled later make no difference: it is
-// the creation of the token that counts. The subject is "revocation/<id>".
+// RevocationSwept revokes at once all tokens of its selection whose creation has
+// a number at or below Through. Secrets rolled later make no difference: it is
+// the creation of the token that counts. The subject is "revocation/<id>". Users'
+// API keys are no tokens: no sweep ends them.
 type RevocationSwept struct {
 	By       string `json:"by"`
 	Selected string `json:"selected,omitzero"`
-	Through  uint64 `json:"through"`
+	// Through is the number of an event before this one: in what comes later
+	// there is nothing that this could revoke.
+	Through uint64 `json:"through"`
 	Reason   string `json:"reason,omitzero"`
 	Origin   Origin `json:"origin,omitzero"`
 }

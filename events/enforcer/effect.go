@@ -73,8 +73,8 @@ type Revocation struct {
 	// By says what ended: "token" for the token ID; "owner" for all tokens of
 	// the user or account ID, which is gone or was swept; "account" for the
 	// tokens that the account ID itself owns; "template" for those made from
-	// Template; "all". Of the swept ones only those end that were created at or
-	// before the sequence Through.
+	// Template; "all". Of the swept ones only those end that were created by an
+	// event whose number is at most Through.
 	By       string
 	ID       token.ID
 	Template string
@@ -89,7 +89,7 @@ const RevokedToken = "token"
 
 // revocationOf returns what a record revokes, if anything.
 func revocationOf(r *events.Record) (Revocation, bool) {
-	v := Revocation{ID: r.SubjectID(), Through: r.Seq, Sequence: r.Seq}
+	v := Revocation{ID: r.SubjectID(), Through: r.Number, Sequence: r.Seq}
 	switch d := r.Data.(type) {
 	case *events.TokenRevoked:
 		v.By = RevokedToken

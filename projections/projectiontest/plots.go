@@ -30,6 +30,7 @@ var plots = []plot{
 	{8, true, (*Story).tokenDisabled},
 	{8, true, (*Story).tokenEnabled},
 	{8, true, (*Story).tokenRevoked},
+	{4, true, always((*Story).swept)},
 	{2, true, (*Story).tokenExpiring},
 	{2, true, (*Story).tokenExpired},
 	{2, false, (*Story).keyIssued},
@@ -75,9 +76,14 @@ func (s *Story) tokenCreated() (events.Draft, bool) {
 		return events.Draft{}, false
 	}
 	id, foreign := s.id(), s.rng.IntN(8) == 0
+	template, version := "", uint32(0)
+	if n := s.rng.IntN(2 * templates); n < templates {
+		template, version = fmt.Sprintf("template-%d", n), s.version
+	}
 	d := s.draft("token", id, &events.TokenCreated{
 		Name: fmt.Sprintf("token %d", len(s.tokens)), OwnerKind: kind, Owner: owner, Secret: s.secret(id, kind, foreign),
 		Grant: s.Grant(), Disabled: s.rng.IntN(10) == 0, Foreign: foreign, Request: fmt.Sprintf("r%d", s.rng.IntN(100)),
+		Template: template, TemplateVersion: version,
 	})
 	if kind == events.OwnedByAccount {
 		d.Account = owner
@@ -134,6 +140,33 @@ func (s *Story) tokenRevoked() (events.Draft, bool) {
 		return events.Draft{}, false
 	}
 	return s.draft("token", t.ID, &events.TokenRevoked{Reason: "leaked"}), true
+}
+
+// swept sweeps some of the tokens: mostly all that there are of the selection,
+// else those before some token or other. Rarely all tokens there are.
+func (s *Story) swept() events.Draft {
+	d := &events.RevocationSwept{By: events.SweepAll, Through: s.At.Number}
+	if s.rng.IntN(2) == 0 {
+		d.Reason = "incident"
+	}
+	switch n := s.rng.IntN(20); {
+	case n < 8:
+		d.By, d.Selected = events.SweepOwner, s.users[s.rng.IntN(len(s.users))].String()
+		if s.rng.IntN(4) == 0 {
+			d.Selected = s.accounts[s.rng.IntN(len(s.accounts))].String()
+		}
+	case n < 13:
+		d.By, d.Selected = events.SweepAccount, s.accounts[s.rng.IntN(len(s.accounts))].String()
+	case n < 18: // now and then one that nobody has used
+		d.By, d.Selected = events.SweepTemplate, fmt.Sprintf("template-%d", s.rng.IntN(templates+1))
+	case n < 19 && len(s.tokens) > 0:
+		d.Through = s.Tokens[s.tokens[s.rng.IntN(min(8, len(s.tokens)))]].Number
+	}
+	if s.rng.IntN(3) == 0 && len(s.tokens) > 0 {
+		// The border is a token's creation, or the event just before it.
+		d.Through = min(d.Through, s.Tokens[s.tokens[s.rng.IntN(len(s.tokens))]].Number-uint64(s.rng.IntN(2)))
+	}
+	return s.draft("revocation", s.id(), d)
 }
 
 func (s *Story) tokenExpiring() (events.Draft, bool) {
@@ -458,6 +491,7 @@ const (
 
 	zones      = 4 // that are ever named
 	groupsEach = 6 // of a scope that are ever used
+	templates  = 3 // that tokens are ever made from
 )
 
 func (s *Story) keyOf(typ string) string {

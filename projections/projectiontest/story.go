@@ -51,6 +51,7 @@ type Story struct {
 	Enforcers map[token.ID]*aggregate.Enforcer
 	Consumers map[token.ID]*aggregate.Consumer
 	Resources map[token.ID]*aggregate.Resource
+	Sweeps    []aggregate.Sweep
 	Secrets   []Secret // of tokens, in the order of their making
 	Keys      []Secret // of enforcers
 	UserKeys  []Secret // API keys of users, in the order of their making
@@ -191,6 +192,10 @@ func (s *Story) evolve(r *events.Record) error {
 		return s.published(r)
 	case "resource":
 		return evolve(s.Resources, &s.resources, id, r)
+	case "revocation":
+		sweep, err := aggregate.SweepOf(r)
+		s.Sweeps = append(s.Sweeps, sweep)
+		return err
 	}
 	return nil
 }
@@ -280,7 +285,7 @@ func (s *Story) pick(of []token.ID, fits func(token.ID) bool) (token.ID, bool) {
 func (s *Story) liveToken(fits func(*aggregate.Token) bool) (*aggregate.Token, bool) {
 	id, ok := s.pick(s.tokens, func(id token.ID) bool {
 		t := s.Tokens[id]
-		return t.Status != aggregate.Revoked && !s.OwnerGone(t) && fits(t)
+		return t.Status != aggregate.Revoked && !s.OwnerGone(t) && !s.Swept(t) && fits(t)
 	})
 	return s.Tokens[id], ok
 }
@@ -291,6 +296,11 @@ func (s *Story) OwnerGone(t *aggregate.Token) bool {
 		return s.Accounts[t.Owner].Status == aggregate.Revoked
 	}
 	return s.Users[t.Owner].Status == aggregate.Revoked
+}
+
+// Swept reports whether a sweep has ended a token.
+func (s *Story) Swept(t *aggregate.Token) bool {
+	return slices.ContainsFunc(s.Sweeps, func(sweep aggregate.Sweep) bool { return sweep.Takes(t) })
 }
 
 func (s *Story) liveUser() (token.ID, bool) {

@@ -63,6 +63,7 @@ func (x *Index) apply(commits []events.Commit) error {
 		}
 		return nil
 	}
+	x.showSweeps()
 	if err := w.commit(at); err != nil {
 		return err
 	}
@@ -119,6 +120,8 @@ func (x *Index) evolve(r *events.Record) error {
 		return x.changeState(r, func(s state) state { return s &^ flagDisabled })
 	case *events.TokenRevoked:
 		return x.changeState(r, func(s state) state { return s | flagRevoked })
+	case *events.RevocationSwept:
+		return x.swept(r)
 	case *events.UserRegistered:
 		return x.registered(r.SubjectID(), d)
 	case *events.UserRemoved:
@@ -179,7 +182,11 @@ func (x *Index) created(r *events.Record, d *events.TokenCreated) error {
 		return fmt.Errorf("%w: a token without id, secret or owner", ErrImpossible)
 	}
 	x.w.near(id, &d.Secret)
-	e := newEntry(x.w.room, d.Secret, id, d.Owner, kind, r.Number)
+	template, err := x.templateNumber(d.Template)
+	if err != nil {
+		return err
+	}
+	e := newEntry(x.w.room, d.Secret, id, d.Owner, kind, r.Number, template)
 	var s state
 	if d.Disabled {
 		s |= flagDisabled
@@ -188,8 +195,7 @@ func (x *Index) created(r *events.Record, d *events.TokenCreated) error {
 		s |= flagOwnerGone
 	}
 	e.setState(s)
-	e, err := x.withGrant(e, &d.Grant)
-	if err != nil {
+	if e, err = x.withGrant(e, &d.Grant); err != nil {
 		return err
 	}
 	x.w.room = e
@@ -235,7 +241,7 @@ func impossible(err error, format string, args ...any) error {
 // withGrant returns the entry with the grant compiled into it, in place of one
 // that it may have, and with what its owner holds.
 func (x *Index) withGrant(e entry, g *token.Grant) (entry, error) {
-	b, err := token.AppendCompiled(e[:offGrant], *g, x.view.Load().cat)
+	b, err := token.AppendCompiled(e[:e.offGrant()], *g, x.view.Load().cat)
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +258,7 @@ func (x *Index) present(id token.ID) (l links, current, previous entry, err erro
 	if current, err = x.w.entry(l.current); err != nil || current == nil {
 		return l, nil, nil, impossible(err, "the entry of token %v is missing", id)
 	}
-	if current.load().has(flagRevoked) {
+	if current.load().has(flagRevoked) || x.sweptEntry(current) {
 		return l, nil, nil, impossible(nil, "token %v is revoked", id)
 	}
 	if !l.previous.IsZero() {
@@ -293,7 +299,7 @@ func (x *Index) updated(r *events.Record, d *events.TokenUpdated) error {
 		case aggregate.Disabled:
 			s |= flagDisabled
 		}
-		n := e[:offGrant:offGrant].copyWith(e.digest())
+		n := e[:e.offGrant():e.offGrant()].copyWith(e.digest())
 		n.setState(s)
 		if n, err = x.withGrant(n, &d.Grant); err != nil {
 			return err

@@ -85,6 +85,7 @@ func (x *Index) EndBulk() error {
 	x.bulk = nil
 	x.w.forget()
 	clear(x.w.holders)
+	x.showSweeps()
 	x.publish(func(v *view) { v.loading, v.table = false, x.w.table })
 	x.sequence.Store(at.Seq)
 	x.water.Jump(at)

@@ -21,7 +21,11 @@
 //	m <user> <account>   the user's roles there, JSON
 //	n                    how many tokens and secrets there are
 //	o <owner> <token>    nothing: the tokens of an owner
+//	p <template>         its number here, u32
 //	r <key>              the key of what a registered resource lies in
+//	s o <owner>          how far a sweep of the owner's tokens reaches, u64;
+//	s t <number>         likewise of a template's,
+//	s a                  and of all tokens
 //	t <digest>           an entry: see below
 //	u <user>             whether they are an operator, and their API key's digest
 //	x <owner>            nothing: an owner that was removed
@@ -31,13 +35,16 @@
 // An entry is the same bytes on disk and in memory, but that in memory the
 // digest stands before it. All numbers are little-endian.
 //
-//	 0  size u32 · version u8 · owner kind u8 · holdings u8 · 1: the owner is
-//	    an operator, 2: holds more than stands here
+//	 0  size u32 · version u8 · owner kind u8, with 128 when there is a
+//	    template · holdings u8 · 1: the owner is an operator, 2: holds more
+//	    than stands here
 //	 8  state u64: flags in the low 16 bits, above them the millisecond
 //	    (Unix) until which a replaced secret still verifies
 //	16  number u64 of the event that created the token
 //	24  token, owner: 16 bytes each
-//	56  the compiled grant; of an entry that can never verify again only its
+//	56  the number of the template that the token was made from, u32, when
+//	    there is one
+//	…   the compiled grant; of an entry that can never verify again only its
 //	    validity
 //	…   holdings × (account 16 bytes, number of a role there u16)
 //
@@ -69,4 +76,9 @@
 // until a grace ends. Secrets that were replaced and tokens that were revoked
 // stay known, and the reason for both is revoked: whoever holds such a secret
 // once held a good one, and "unknown" would hide that it was taken back.
+//
+// A sweep revokes any number of tokens by one event. It changes no entry: the
+// view has how far the sweeps reach, and a token is revoked whose creation has a
+// number up to there. While there was no sweep that is one pointer that is nil;
+// else it is two look-ups at most in small maps.
 package verifyindex

@@ -23,10 +23,15 @@ const (
 	offNumber    = digestLen + 16
 	offToken     = digestLen + 24
 	offOwner     = digestLen + 40
-	offGrant     = digestLen + 56
+	offTemplate  = digestLen + 56
 
-	rowHeader    = offGrant - digestLen
-	entryVersion = 3
+	rowHeader    = offTemplate - digestLen
+	templateLen  = 4
+	entryVersion = 4
+
+	// templated stands beside the kind of the owner when the number of a
+	// template stands before the grant.
+	templated = 1 << 7
 )
 
 // Flags of a state.
@@ -68,11 +73,16 @@ func (s state) hopeless() bool {
 // entry is an entry in memory, digest first.
 type entry []byte
 
-// newEntry returns an entry in the room of b, which it grows when needed.
-func newEntry(b []byte, d token.Digest, id, owner token.ID, kind token.OwnerKind, number uint64) entry {
-	e := entry(append(b[:0], make([]byte, offGrant)...))
+// newEntry returns an entry in the room of b, which it grows when needed. Template
+// is the number of the one that the token was made from; zero is none.
+func newEntry(b []byte, d token.Digest, id, owner token.ID, kind token.OwnerKind, number uint64, template uint32) entry {
+	e := entry(append(b[:0], make([]byte, offTemplate)...))
 	copy(e, d[:])
 	e[offVersion], e[offOwnerKind] = entryVersion, byte(kind)
+	if template != 0 {
+		e[offOwnerKind] |= templated
+		e = binary.LittleEndian.AppendUint32(e, template)
+	}
 	binary.LittleEndian.PutUint64(e[offNumber:], number)
 	copy(e[offToken:], id[:])
 	copy(e[offOwner:], owner[:])
@@ -87,6 +97,11 @@ func (e entry) sized() entry {
 
 // row is the entry as Pebble holds it.
 func (e entry) row() []byte { return e[digestLen:] }
+
+func (e entry) ownerKind() token.OwnerKind { return token.OwnerKind(e[offOwnerKind] &^ templated) }
+
+// offGrant is where the grant begins.
+func (e entry) offGrant() int { return offTemplate + templateLen*int(e[offOwnerKind]>>7) }
 
 func (e entry) digest() token.Digest { return token.Digest(e[:digestLen]) }
 func (e entry) token() token.ID      { return token.ID(e[offToken : offToken+16]) }
@@ -125,7 +140,7 @@ func (e entry) copyWith(d token.Digest) entry {
 }
 
 // bareLen is the most that an entry takes which can never verify again.
-const bareLen = offGrant + token.MaxBare
+const bareLen = offTemplate + templateLen + token.MaxBare
 
 // bare returns what must be kept of an entry that can never verify again: all
 // but its policies. It is the entry itself where nothing can be left out.
@@ -133,8 +148,9 @@ func (e entry) bare() entry {
 	if len(e) <= bareLen {
 		return e
 	}
-	c := append(make(entry, 0, bareLen), e[:offGrant]...)
-	c = token.Compiled(e[offGrant:e.offHoldings()]).AppendBare(c)
+	at := e.offGrant()
+	c := append(make(entry, 0, bareLen), e[:at]...)
+	c = token.Compiled(e[at:e.offHoldings()]).AppendBare(c)
 	c[offHeld], c[offHolder] = 0, 0
 	return c.sized()
 }
@@ -142,7 +158,7 @@ func (e entry) bare() entry {
 // whole reports whether e is an entry with everything in its place, but for
 // its grant, which Evaluate looks at.
 func (e entry) whole() bool {
-	return len(e) >= offGrant && e[offVersion] == entryVersion && e.offHoldings() >= offGrant &&
+	return len(e) >= offTemplate && e[offVersion] == entryVersion && e.offHoldings() >= e.offGrant() &&
 		uint64(binary.LittleEndian.Uint32(e[offSize:])) == uint64(len(e)-digestLen)
 }
 
@@ -164,19 +180,35 @@ type rowView struct {
 // row is whole.
 func viewRow(row []byte) (rowView, bool) {
 	if len(row) < rowHeader || row[offVersion-digestLen] != entryVersion ||
-		len(row) < rowHeader+int(row[offHeld-digestLen])*heldLen ||
 		uint64(binary.LittleEndian.Uint32(row)) != uint64(len(row)) {
+		return rowView{}, false
+	}
+	r := rowView{row: row}
+	if len(row) < r.grantAt()+int(row[offHeld-digestLen])*heldLen {
 		return rowView{}, false
 	}
 	return rowView{row, state(binary.LittleEndian.Uint64(row[offState-digestLen:]))}, true
 }
 
-func (r rowView) id(at int) token.ID         { return token.ID(r.row[at-digestLen : at-digestLen+16]) }
-func (r rowView) uint(at int) uint64         { return binary.LittleEndian.Uint64(r.row[at-digestLen:]) }
-func (r rowView) token() token.ID            { return r.id(offToken) }
-func (r rowView) owner() token.ID            { return r.id(offOwner) }
-func (r rowView) ownerKind() token.OwnerKind { return token.OwnerKind(r.row[offOwnerKind-digestLen]) }
-func (r rowView) number() uint64             { return r.uint(offNumber) }
+func (r rowView) id(at int) token.ID { return token.ID(r.row[at-digestLen : at-digestLen+16]) }
+func (r rowView) uint(at int) uint64 { return binary.LittleEndian.Uint64(r.row[at-digestLen:]) }
+func (r rowView) token() token.ID    { return r.id(offToken) }
+func (r rowView) owner() token.ID    { return r.id(offOwner) }
+func (r rowView) ownerKind() token.OwnerKind {
+	return token.OwnerKind(r.row[offOwnerKind-digestLen] &^ templated)
+}
+func (r rowView) number() uint64 { return r.uint(offNumber) }
 func (r rowView) grant() token.Compiled {
-	return token.Compiled(r.row[rowHeader : len(r.row)-len(r.holdings())])
+	return token.Compiled(r.row[r.grantAt() : len(r.row)-len(r.holdings())])
+}
+
+func (r rowView) grantAt() int { return rowHeader + templateLen*int(r.row[offOwnerKind-digestLen]>>7) }
+
+// template returns the number of the template that the token was made from; zero
+// is none.
+func (r rowView) template() uint32 {
+	if r.row[offOwnerKind-digestLen]&templated == 0 {
+		return 0
+	}
+	return binary.LittleEndian.Uint32(r.row[rowHeader:])
 }

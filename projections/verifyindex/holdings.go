@@ -158,7 +158,7 @@ func (x *Index) compile(h *holder) (holdings []byte, flags byte) {
 // owner holds.
 func (x *Index) withHoldings(e entry) (entry, error) {
 	e[offHeld], e[offHolder] = 0, 0
-	if token.OwnerKind(e[offOwnerKind]) != token.OwnerUser {
+	if e.ownerKind() != token.OwnerUser {
 		return e.sized(), nil
 	}
 	h, err := x.w.holder(e.owner())

@@ -215,6 +215,7 @@ func (s *sight) roles(user, account token.ID) (names []string, err error) {
 func (x *Index) lookAfar(digest *token.Digest, q *query) {
 	s := &sight{x.store.DB().NewSnapshot()}
 	defer s.rows.Close()
+	q.sweeps = x.view.Load().sweeps // after the snapshot: they are shown before their rows are there
 	row, _, err := s.get(append([]byte{rowEntry}, digest[:]...))
 	if err != nil {
 		q.d.Reason = token.ReasonNotReady

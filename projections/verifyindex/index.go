@@ -24,7 +24,7 @@ import (
 // Name and Version name the rows: a store of another version is built anew.
 const (
 	Name    = "verifyindex"
-	Version = 3
+	Version = 4
 )
 
 // The first byte of each kind of row.
@@ -40,7 +40,9 @@ const (
 	rowMember    = 'm'
 	rowCount     = 'n'
 	rowOwner     = 'o'
+	rowTemplate  = 'p'
 	rowResource  = 'r'
+	rowSweep     = 's'
 	rowEntry     = 't'
 	rowUser      = 'u'
 	rowRemoved   = 'x'
@@ -120,6 +122,8 @@ type Index struct {
 	ids      *idTable              // nil in disk mode
 	bulk     *bulk                 // nil but during a load
 	w        writer
+	// templates are the numbers of the templates that tokens were made from.
+	templates map[string]uint32
 }
 
 // view is what a verification needs, read with one load. A view is not changed
@@ -131,7 +135,8 @@ type view struct {
 	gen     *generation // in disk mode, where table is nil
 	cat     *catalogue.Catalogue
 	format  token.Format
-	foreign bool // secrets of other systems are looked up
+	foreign bool    // secrets of other systems are looked up
+	sweeps  *sweeps // nil when there was none
 }
 
 var _ projector.Bulk = (*Index)(nil)
@@ -148,7 +153,7 @@ func Open(o Options) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{o: o, store: store, removed: map[token.ID]struct{}{}}
+	x := &Index{o: o, store: store, removed: map[token.ID]struct{}{}, templates: map[string]uint32{}}
 	x.w = writer{
 		x: x, links: map[token.ID]links{}, rows: map[token.Digest]entry{},
 		small: map[string][]byte{}, holders: map[token.ID]*holder{},
@@ -188,6 +193,9 @@ func (x *Index) load() error {
 		return err
 	}
 	if err := x.loadCatalogue(); err != nil {
+		return err
+	}
+	if err := x.loadSweeps(); err != nil {
 		return err
 	}
 	return x.loadTable()

@@ -31,7 +31,7 @@ func (o oracle) verify(secret projectiontest.Secret, req token.Request, now time
 	d := secret.Digest()
 	live := t.Secret == d || t.Previous == d && now.Before(t.PreviousUntil)
 	switch {
-	case !live || t.Status == aggregate.Revoked || o.story.OwnerGone(t):
+	case !live || t.Status == aggregate.Revoked || o.story.OwnerGone(t) || o.story.Swept(t):
 		return token.ReasonRevoked, token.ID{}
 	case t.Status == aggregate.Disabled:
 		return token.ReasonDisabled, token.ID{}

@@ -170,10 +170,12 @@ type query struct {
 	sight *sight
 	// broken says that a row could not be read.
 	broken bool
+	sweeps *sweeps
 }
 
 // lookup finds the entry of a digest and answers q from it.
 func (x *Index) lookup(v *view, digest *token.Digest, q *query) {
+	q.sweeps = v.sweeps
 	for v.table != nil {
 		e, block, moved := v.table.find(digest)
 		if !moved {
@@ -182,6 +184,7 @@ func (x *Index) lookup(v *view, digest *token.Digest, q *query) {
 			return
 		}
 		v = x.view.Load()
+		q.sweeps = v.sweeps
 	}
 	if v.gen == nil {
 		q.d.Reason = token.ReasonNotReady // closed meanwhile
@@ -235,7 +238,7 @@ func (q *query) decide(r rowView) {
 		q.identity.fill(r)
 	}
 	switch s := r.state; {
-	case s.has(flagsDead), s.has(flagReplaced) && q.now.UnixMilli() >= s.until():
+	case s.has(flagsDead), s.has(flagReplaced) && q.now.UnixMilli() >= s.until(), q.sweeps != nil && q.sweeps.take(r):
 		d.Reason = token.ReasonRevoked
 		return
 	case s.has(flagDisabled):

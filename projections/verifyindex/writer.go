@@ -38,6 +38,7 @@ type writer struct {
 	holders map[token.ID]*holder
 
 	next            *catalogue.Catalogue // that this batch publishes
+	sweeps          *sweeps              // that this batch has changed; of a load all
 	tokens, secrets int64                // how many more there are
 	room            []byte               // for an entry that is being made
 	key             [1 + 2*16 + digestLen]byte
