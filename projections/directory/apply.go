@@ -73,6 +73,8 @@ func (c *change) reflect(r *events.Record) error {
 		return c.resource(r)
 	case *events.CataloguePublished:
 		return c.catalogue(r)
+	case *events.RevocationSwept:
+		return c.swept(r)
 	case *events.EnforcerEnrolled, *events.EnforcerRetired:
 		return c.enforcer(r)
 	case *events.ConsumerEnrolled, *events.ConsumerRetired:
@@ -181,6 +183,9 @@ func (c *change) setToken(before, t *aggregate.Token) error {
 		return fmt.Errorf("%w: %w", aggregate.ErrImpossible, err)
 	}
 	live = append(live, t.ID[:]...)
+	if err := c.template(t, lives); err != nil {
+		return err
+	}
 	n, known := c.counts[o]
 	if !known {
 		if n, err = countsOf(c.b, o); err != nil {
@@ -204,6 +209,18 @@ func (c *change) setToken(before, t *aggregate.Token) error {
 	n.Seq = t.Seq
 	c.counts[o] = n
 	return err
+}
+
+// template keeps the entry of a token that was made from a template.
+func (c *change) template(t *aggregate.Token, lives bool) error {
+	if t.Template == "" {
+		return nil
+	}
+	key := append(templatePrefix(t.Template), t.ID[:]...)
+	if lives {
+		return c.b.Set(key, nil, nil)
+	}
+	return c.b.Delete(key, nil)
 }
 
 // notice keeps the entry of the next notice of a token's end.

@@ -19,7 +19,7 @@ import (
 // of its rows. Whoever changes a row or a key raises Version.
 const (
 	Name    = "directory"
-	Version = 8
+	Version = 9
 )
 
 // ErrClosed says that the directory was closed before it was asked.
@@ -94,8 +94,33 @@ func (d *Directory) Position() events.Position { return d.store.Position() }
 func (d *Directory) Applied() uint64 { return d.store.Position().Seq }
 
 // Apply implements projector.Projection. Rows and checkpoint are one batch: a
-// crash leaves the directory at the end of one call and never within it.
+// crash leaves the directory between two of them. Only a sweep takes more than one
+// batch.
 func (d *Directory) Apply(commits []events.Commit) error {
+	for len(commits) > 0 {
+		n := 0
+		for n < len(commits) && !sweeps(&commits[n]) {
+			n++
+		}
+		if err := d.apply(commits[:n]); err != nil {
+			return err
+		}
+		if n < len(commits) {
+			if at := d.store.Position(); commits[n].Seq != at.Seq+1 {
+				return fmt.Errorf("directory: %w: at %d, given %d", events.ErrGap, at.Seq, commits[n].Seq)
+			}
+			if err := d.sweep(&commits[n]); err != nil {
+				return err
+			}
+			n++
+		}
+		commits = commits[n:]
+	}
+	return nil
+}
+
+// apply is Apply for commits that are one batch.
+func (d *Directory) apply(commits []events.Commit) error {
 	if len(commits) == 0 {
 		return nil
 	}

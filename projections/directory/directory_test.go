@@ -62,6 +62,9 @@ type asker interface {
 	Token(token.ID) (aggregate.Token, bool, error)
 	Tokens(TokenQuery) (Page[aggregate.Token], error)
 	TokensAfter(Owner, token.ID, int) ([]aggregate.Token, error)
+	Sweep(Selection) (aggregate.Sweep, bool, error)
+	LivingCount(Selection) (uint64, error)
+	LivingAfter(Selection, token.ID, int, func(*aggregate.Token) error) (token.ID, error)
 	TokenCounts(Owner) (Counts, bool, error)
 	User(token.ID) (aggregate.User, bool, error)
 	UserByEmail(string) (aggregate.User, bool, error)
@@ -128,6 +131,7 @@ func (m *model) check(t testing.TB, d asker) {
 	m.checkLookups(t, d)
 	m.checkResources(t, d)
 	m.checkLists(t, d)
+	m.checkSweeps(t, d)
 }
 
 func (m *model) checkResources(t testing.TB, d asker) {

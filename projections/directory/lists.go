@@ -61,9 +61,15 @@ func placeKey(l list, name string, id token.ID) []byte {
 func lengthKey(l list) []byte { return append([]byte{tableLength}, l[:]...) }
 
 // length is how many entries a list has, and the sequence that has changed it
-// last: two readers who see the same one see the same entries.
+// last: two readers who see the same one see the same entries. A sweep changes a
+// list several times, and each time there are fewer.
 type length struct {
 	n, changed uint64
+}
+
+// newer reports whether it is a later one of the same list.
+func (l length) newer(than length) bool {
+	return l.changed > than.changed || l.changed == than.changed && l.n < than.n
 }
 
 func encodeLength(n length) []byte {

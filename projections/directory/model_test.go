@@ -27,7 +27,8 @@ type model struct {
 	published aggregate.Catalogue
 	requests  map[string]aggregate.Request // the newest of each
 	digests   []token.Digest               // all that there ever were
-	counted   map[Owner]uint64             // the sequence at which a token of theirs last came or ended
+	sweeps    map[Selection]aggregate.Sweep
+	counted   map[Owner]uint64 // the sequence at which a token of theirs last came or ended
 }
 
 func newModel() *model {
@@ -35,7 +36,7 @@ func newModel() *model {
 		tokens: map[token.ID]*aggregate.Token{}, users: map[token.ID]*aggregate.User{},
 		accounts: map[token.ID]*aggregate.Account{}, members: map[token.ID]*aggregate.Member{},
 		enforcers: map[token.ID]*aggregate.Enforcer{}, consumers: map[token.ID]*aggregate.Consumer{}, resources: map[token.ID]*aggregate.Resource{}, requests: map[string]aggregate.Request{},
-		counted: map[Owner]uint64{},
+		counted: map[Owner]uint64{}, sweeps: map[Selection]aggregate.Sweep{},
 	}
 }
 
@@ -70,6 +71,10 @@ func (m *model) apply(t testing.TB, c events.Commit) {
 			err = entry(m.resources, id).Apply(r)
 		case *events.CataloguePublished:
 			err = m.published.Apply(r)
+		case *events.RevocationSwept:
+			var s aggregate.Sweep
+			s, err = aggregate.SweepOf(r)
+			m.sweep(&s)
 		case *events.PenOpened, *events.EpochOpened, *events.FormatRaised:
 		default:
 			err = entry(m.tokens, id).Apply(r)
@@ -80,6 +85,19 @@ func (m *model) apply(t testing.TB, c events.Commit) {
 		m.consequences(r)
 	}
 	m.at = c.End
+}
+
+// sweep ends the tokens that a sweep takes.
+func (m *model) sweep(s *aggregate.Sweep) {
+	for _, t := range m.tokens {
+		if s.Takes(t) && t.Status != aggregate.Revoked {
+			t.EndSwept(s)
+			m.counted[t.OwnedBy()] = s.Seq
+		}
+	}
+	if was, there := m.sweeps[s.Selection]; !there || was.Through <= s.Through {
+		m.sweeps[s.Selection] = *s
+	}
 }
 
 // consequences are what an event means for other things than its subject.

@@ -43,6 +43,8 @@ const (
 	tablePlace     = 'p' // list, name, zero byte, id → nothing; what has not ended
 	tableNotice    = 'w' // when the next notice of its end is due, token id → nothing
 	tableExpiry    = 'y' // owner, when its validity ends, token id → nothing; tokens in tableLive that have an end
+	tableSwept     = 'd' // selection → aggregate.Sweep: of each the one that reaches furthest
+	tableTemplate  = 'f' // template, token id → nothing; tokens in tableLive that were made from one
 	tableLength    = 'q' // list → how many entries it has in tablePlace, and when they changed
 )
 

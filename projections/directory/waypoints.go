@@ -25,8 +25,8 @@ type waypoints struct {
 
 // waymarks are those of one list: keys[i] is the entry behind (i+1)*every others.
 type waymarks struct {
-	changed uint64 // of the length row that was read with them
-	keys    [][]byte
+	of   length // that was read with them
+	keys [][]byte
 }
 
 const (
@@ -42,22 +42,22 @@ func (w *waypoints) step() uint64 {
 	return w.every
 }
 
-// of returns what is known of a list that has changed last at this sequence.
-func (w *waypoints) of(l list, changed uint64) [][]byte {
+// of returns what is known of a list with this length row.
+func (w *waypoints) of(l list, now length) [][]byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if m := w.all[l]; m.changed == changed {
+	if m := w.all[l]; m.of == now {
 		return m.keys
 	}
 	return nil
 }
 
 // keep remembers more of them.
-func (w *waypoints) keep(l list, changed uint64, keys [][]byte) {
+func (w *waypoints) keep(l list, now length, keys [][]byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m, known := w.all[l]
-	if m.changed > changed || m.changed == changed && len(m.keys) >= len(keys) {
+	if m.of.newer(now) || m.of == now && len(m.keys) >= len(keys) {
 		return
 	}
 	if !known && len(w.all) >= waypointLists {
@@ -69,14 +69,14 @@ func (w *waypoints) keep(l list, changed uint64, keys [][]byte) {
 	if w.all == nil {
 		w.all = map[list]waymarks{}
 	}
-	w.all[l] = waymarks{changed, keys}
+	w.all[l] = waymarks{now, keys}
 }
 
 // stretchOfList returns n ids of a list behind skip others. It walks from the
 // end or from the waypoint before, whichever is nearer.
 func (q *queries) stretchOfList(r pebble.Reader, l list, skip, n uint64, of length) ([]token.ID, error) {
 	prefix := append([]byte{tablePlace}, l[:]...)
-	keys := q.waypoints.of(l, of.changed)
+	keys := q.waypoints.of(l, of)
 	at := min(skip/q.waypoints.step(), uint64(len(keys)))
 	if behind := of.n - skip - n; behind < skip-at*q.waypoints.step() {
 		ids, err := walk(r, prefix, true, behind, n, nil)
@@ -89,7 +89,7 @@ func (q *queries) stretchOfList(r pebble.Reader, l list, skip, n uint64, of leng
 	}
 	ids, found, err := q.waypoints.walk(r, prefix, first, at, skip, n)
 	if err == nil && len(found) > 0 && at == uint64(len(keys)) {
-		q.waypoints.keep(l, of.changed, append(slices.Clip(keys), found...))
+		q.waypoints.keep(l, of, append(slices.Clip(keys), found...))
 	}
 	return ids, err
 }
