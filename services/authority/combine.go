@@ -321,7 +321,7 @@ func (p *Pen) consider(b *batch, it *item) {
 
 // view is the state behind the commit under way.
 func (p *Pen) view() *view {
-	return &view{layers: []*layer{&p.above, &p.base}, past: p.memo}
+	return &view{layers: []*layer{&p.above, &p.base}, past: p.memo, before: p.at.Number}
 }
 
 // add composes the event, with the readers' own decoder, as the next line of
@@ -379,6 +379,11 @@ func (p *Pen) result(v *view, out outcome, seq, number uint64) command.Result {
 	}
 	if !out.member.IsZero() {
 		res.Member = shown(&res, v.memberByID, out.member, func(m *aggregate.Member) uint64 { return m.Seq })
+	}
+	if out.sweep.By != "" {
+		if s, ok := v.sweep(out.sweep); ok {
+			res.Sweep, res.Seq = &s, max(res.Seq, s.Seq)
+		}
 	}
 	if out.resource != "" {
 		res.Resource = shown(&res, v.registration, out.resource, func(s *aggregate.Resource) uint64 { return s.Seq })

@@ -53,6 +53,7 @@ type outcome struct {
 	// Whose state the result shows.
 	token, enforcer, consumer, user, account, member token.ID
 	resource                                         string // its key
+	sweep                                            aggregate.Selection
 }
 
 // decide answers a command at the head with the one event that it causes, or
@@ -106,6 +107,8 @@ func (r *rules) decideFor(v *view, p *principal, cmd command.Command, now time.T
 		return r.switchToken(v, p, c.Target, c.Reason, aggregate.Active, now)
 	case command.RevokeToken:
 		return r.revokeToken(v, p, &c, now)
+	case command.Sweep:
+		return r.sweep(v, p, &c, now)
 	case command.NoteExpiry:
 		return r.noteExpiry(v, p, &c, now)
 	case command.EnrollEnforcer:

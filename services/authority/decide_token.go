@@ -287,7 +287,7 @@ func (r *rules) switchToken(v *view, p *principal, at command.Target, reason str
 
 // revokeToken ends a token. A token that may write tokens may end itself.
 func (r *rules) revokeToken(v *view, p *principal, c *command.RevokeToken, now time.Time) (outcome, error) {
-	t, err := r.target(v, p, c.Target, now)
+	t, err := r.doomed(v, p, c, now)
 	if err == fault.TokenRevoked {
 		return outcome{}, fault.AlreadyRevoked
 	}
@@ -300,4 +300,23 @@ func (r *rules) revokeToken(v *view, p *principal, c *command.RevokeToken, now t
 	return outcome{token: t.ID, draft: r.tokenDraft(p, targetOf(t), now, &events.TokenRevoked{
 		Reason: c.Reason, Origin: p.caller.Origin,
 	})}, nil
+}
+
+// doomed returns the living token that is to end: one that the caller manages, or
+// in an incident an operator's choice.
+func (r *rules) doomed(v *view, p *principal, c *command.RevokeToken, now time.Time) (*aggregate.Token, error) {
+	if !c.Incident {
+		return r.target(v, p, c.Target, now)
+	}
+	if p.system || !p.operates() {
+		return nil, fault.NotPermitted
+	}
+	t, ok := v.token(c.ID)
+	if !ok {
+		return nil, fault.TokenNotFound
+	}
+	if t.Status == aggregate.Revoked {
+		return nil, fault.TokenRevoked
+	}
+	return t, nil
 }

@@ -25,7 +25,7 @@ func Decide(past Past, by command.Caller, cmd command.Command, now time.Time, ne
 // next, and under a quota.
 func DecideIn(catalogues *aggregate.Catalogues, quota command.Quota, past Past, by command.Caller, cmd command.Command, now time.Time, newID func() token.ID) (Decided, error) {
 	r := rules{catalogues: catalogues, limits: token.DefaultLimits, graceMax: GraceMax, quota: quota, source: "watchword/test", newID: newID}
-	out, err := r.decide(&view{layers: []*layer{{}}, past: past}, &by, cmd, now)
+	out, err := r.decide(&view{layers: []*layer{{}}, past: past, before: past.Position().Number}, &by, cmd, now)
 	return Decided{out.draft, out.token, out.redelivered}, err
 }
 

@@ -226,6 +226,7 @@ func TestLagMakesNothingWrong(t *testing.T) {
 					Name:   "a token", Grant: l.grant(t, owner), Secret: l.secret(t),
 				}
 				c.Request, c.Repeat = l.request(t)
+				c.Template = rapid.SampledFrom(someTemplates).Draw(t, "template")
 				l.targets = append(l.targets, c.Target)
 				l.secrets = append(l.secrets, command.Caller{Kind: token.KindUser, Digest: c.Secret, Address: netip.MustParseAddr("192.0.2.1")})
 				l.do(t, l.caller(t), c)
@@ -257,6 +258,22 @@ func TestLagMakesNothingWrong(t *testing.T) {
 			"disable": func(t *rapid.T) { l.do(t, l.caller(t), command.DisableToken{Target: l.target(t)}) },
 			"enable":  func(t *rapid.T) { l.do(t, l.caller(t), command.EnableToken{Target: l.target(t)}) },
 			"revoke":  func(t *rapid.T) { l.do(t, l.caller(t), command.RevokeToken{Target: l.target(t)}) },
+			"sweep": func(t *rapid.T) {
+				c := command.Sweep{ID: l.NewID(), By: rapid.SampledFrom([]string{events.SweepOwner, events.SweepAccount, events.SweepTemplate, events.SweepAll}).Draw(t, "by")}
+				switch c.By {
+				case events.SweepOwner:
+					c.Selected = rapid.SampledFrom([]token.ID{l.Operator, l.Stranger, l.Stranger, l.Account}).Draw(t, "owner").String()
+				case events.SweepAccount:
+					c.Selected = l.Account.String()
+				case events.SweepTemplate:
+					c.Selected = rapid.SampledFrom(someTemplates).Draw(t, "template")
+				}
+				if rapid.Bool().Draw(t, "not all") {
+					end := l.commits[len(l.commits)-1].End.Number
+					c.Through = rapid.Uint64Range(1, end+1).Draw(t, "through")
+				}
+				l.do(t, l.caller(t), c)
+			},
 			"key": func(t *rapid.T) {
 				secret := l.secret(t)
 				l.do(t, command.Caller{System: true}, command.IssueAPIKey{User: l.Stranger, Secret: secret})
@@ -272,6 +289,9 @@ func TestLagMakesNothingWrong(t *testing.T) {
 		})
 	})
 }
+
+// someTemplates are few, and one is none.
+var someTemplates = []string{"", "edit-zone-dns", "read-logs"}
 
 // someNkeys are few, so that one is often enrolled a second time.
 var someNkeys = []string{authoritytest.NewNkey(), authoritytest.NewNkey(), authoritytest.NewNkey(), authoritytest.NewNkey()}

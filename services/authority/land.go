@@ -146,7 +146,7 @@ func (p *Pen) applyCommit(c *events.Commit) error {
 			return errBehind
 		}
 	}
-	v := &view{layers: []*layer{&p.base}, past: p.cfg.Past}
+	v := &view{layers: []*layer{&p.base}, past: p.cfg.Past, before: p.at.Number}
 	for i := range c.Records {
 		if err := v.apply(&c.Records[i]); err != nil {
 			return fmt.Errorf("%w: event %d: %w", errImpossible, c.Records[i].Number, err)

@@ -15,8 +15,8 @@ import (
 // pruned where a round begins; so what a commit changes is dropped from the
 // memo when it becomes the state, and a new round forgets everything when more
 // than the named rows may have changed: when people, accounts or memberships
-// did, because the directory ends what hangs on them, and after a read of the
-// log.
+// did, because the directory ends what hangs on them, after a sweep, and after a
+// read of the log.
 type memo struct {
 	Past
 	tokens      map[token.ID]found[aggregate.Token]
@@ -59,7 +59,9 @@ func (m *memo) begin(moved bool) {
 }
 
 // people is how many rows the layer has whose change moves others with it.
-func (l *layer) people() int { return len(l.users.rows) + len(l.accounts.rows) + len(l.members.rows) }
+func (l *layer) people() int {
+	return len(l.users.rows) + len(l.accounts.rows) + len(l.members.rows) + len(l.sweeps.rows)
+}
 
 // drop forgets the tokens, the credentials, the counts and the catalogue that
 // changes are about.

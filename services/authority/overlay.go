@@ -80,6 +80,7 @@ type layer struct {
 	consumers table[token.ID, *aggregate.Consumer]
 	resources table[string, *aggregate.Resource] // by key; Revoked: gone
 	published table[struct{}, *aggregate.Catalogue]
+	sweeps    table[aggregate.Selection, sweep]
 	counts    table[aggregate.Owner, aggregate.Counts]
 
 	emails   table[string, token.ID]         // zero: nobody's
@@ -104,6 +105,7 @@ func (l *layer) prune(applied uint64) {
 	l.consumers.prune(applied)
 	l.resources.prune(applied)
 	l.published.prune(applied)
+	l.sweeps.prune(applied)
 	l.counts.prune(applied)
 	l.emails.prune(applied)
 	l.pairs.prune(applied)
@@ -123,6 +125,7 @@ func (l *layer) take(from *layer) {
 	l.consumers.take(&from.consumers)
 	l.resources.take(&from.resources)
 	l.published.take(&from.published)
+	l.sweeps.take(&from.sweeps)
 	l.counts.take(&from.counts)
 	l.emails.take(&from.emails)
 	l.pairs.take(&from.pairs)
@@ -144,6 +147,7 @@ func (l *layer) clear() {
 	l.consumers.clear()
 	l.resources.clear()
 	l.published.clear()
+	l.sweeps.clear()
 	l.counts.clear()
 	l.emails.clear()
 	l.pairs.clear()
@@ -160,6 +164,7 @@ func (l *layer) clear() {
 type view struct {
 	layers []*layer
 	past   Past
+	before uint64 // number of the last event before the commit under way
 	err    error
 }
 
@@ -196,6 +201,9 @@ func ptr[K, V any](get func(K) (V, bool, error)) func(K) (*V, bool, error) {
 
 func (v *view) token(id token.ID) (*aggregate.Token, bool) {
 	t, ok, _ := find(v, id, func(l *layer) *table[token.ID, *aggregate.Token] { return &l.tokens }, ptr(v.past.Token))
+	if ok {
+		t = v.swept(t)
+	}
 	return t, ok
 }
 
@@ -329,6 +337,10 @@ func (v *view) membersWhere(past func(token.ID) ([]aggregate.Member, error), of 
 // credential returns what holds a secret.
 func (v *view) credential(d token.Digest) (credential, bool) {
 	c, ok, _ := find(v, d, func(l *layer) *table[token.Digest, credential] { return &l.digests }, v.past.Credential)
+	if ok && v.sweeping() && (c.Kind == token.KindUser || c.Kind == token.KindAccount) {
+		t, there := v.token(c.ID)
+		ok = there && t.Status != aggregate.Revoked
+	}
 	return c, ok && !c.ID.IsZero()
 }
 
@@ -340,7 +352,7 @@ func (v *view) request(digest string) (aggregate.Request, bool) {
 // counts returns how many tokens an owner has. fresh is as of find.
 func (v *view) counts(o aggregate.Owner) (n aggregate.Counts, fresh bool) {
 	n, _, fresh = find(v, o, func(l *layer) *table[aggregate.Owner, aggregate.Counts] { return &l.counts }, v.past.TokenCounts)
-	return n, fresh
+	return v.withoutSwept(o, n), fresh
 }
 
 // raised says whether a format.raised names this event type.
@@ -394,6 +406,8 @@ func (v *view) apply(r *events.Record) error {
 		err = v.applyResource(r)
 	case *events.CataloguePublished:
 		err = v.applyCatalogue(r)
+	case *events.RevocationSwept:
+		err = v.applySweep(r)
 	case *events.EnforcerEnrolled, *events.EnforcerRetired:
 		err = v.applyEnforcer(r)
 	case *events.ConsumerEnrolled, *events.ConsumerRetired:

@@ -9,6 +9,7 @@ import (
 func (v *view) applyToken(r *events.Record) error {
 	top := v.layers[0]
 	before, _, fresh := find(v, r.SubjectID(), func(l *layer) *table[token.ID, *aggregate.Token] { return &l.tokens }, ptr(v.past.Token))
+	counts, counted := v.countsBefore(r, before)
 	if err := evolve(v, &top.tokens, before, fresh, (*aggregate.Token).Apply, func(t *aggregate.Token) uint64 { return t.Seq }, r); err != nil {
 		return err
 	}
@@ -24,9 +25,7 @@ func (v *view) applyToken(r *events.Record) error {
 		top.drop(before.Secret, r.Seq)
 		top.drop(before.Previous, r.Seq)
 	}
-	if err := v.count(before, t, r.Seq); err != nil {
-		return err
-	}
+	v.count(before, t, counts, counted, r.Seq)
 	if t.Status != aggregate.Revoked {
 		top.hold(t.Secret, credential{Kind: kind, ID: t.ID}, r.Seq)
 		top.hold(t.Previous, credential{Kind: kind, ID: t.ID, Until: t.PreviousUntil}, r.Seq)
@@ -44,27 +43,36 @@ func (v *view) applyToken(r *events.Record) error {
 	return nil
 }
 
-// count moves the number of an owner's tokens when one came into being or
-// ended, unless the past has counted that already.
-func (v *view) count(before, t *aggregate.Token, seq uint64) error {
+// countsBefore returns how many tokens the owner had before a record that makes
+// or ends one; of other records nothing. Fresh is as of find.
+func (v *view) countsBefore(r *events.Record, before *aggregate.Token) (n aggregate.Counts, fresh bool) {
+	switch d := r.Data.(type) {
+	case *events.TokenCreated:
+		return v.counts(aggregate.Owner{Kind: d.OwnerKind, ID: d.Owner})
+	case *events.TokenRevoked:
+		if before != nil {
+			return v.counts(before.OwnedBy())
+		}
+	}
+	return n, false
+}
+
+// count moves the number of an owner's tokens, which was n, when one came into
+// being or ended, unless the past has counted that already.
+func (v *view) count(before, t *aggregate.Token, n aggregate.Counts, fresh bool, seq uint64) {
 	lived := before != nil && before.Seq != 0 && before.Status != aggregate.Revoked
 	lives := t.Status != aggregate.Revoked
-	if lived == lives {
-		return nil
-	}
-	n, fresh := v.counts(t.OwnedBy())
-	if v.err != nil || !fresh && n.Seq >= seq {
-		return v.err
+	if lived == lives || !fresh && n.Seq >= seq {
+		return
 	}
 	if lives {
 		n.All++
 		n.Live++
-	} else {
+	} else if n.Live > 0 {
 		n.Live--
 	}
 	n.Seq = seq
 	v.layers[0].counts.set(t.OwnedBy(), n, seq)
-	return nil
 }
 
 // drop and hold say that nobody, or somebody, has this secret. A digest that is

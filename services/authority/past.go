@@ -48,6 +48,12 @@ type Past interface {
 	// TokenCounts finds how many tokens an owner has; false when there never
 	// were any. An owner that was removed has none that live.
 	TokenCounts(owner aggregate.Owner) (aggregate.Counts, bool, error)
+	// TokensAfter finds an owner's tokens that have not ended, at most so many,
+	// in the order of their ids from behind one.
+	TokensAfter(owner aggregate.Owner, after token.ID, most int) ([]aggregate.Token, error)
+	// Sweep finds the sweep of a selection that reaches furthest. What it takes
+	// has ended.
+	Sweep(of aggregate.Selection) (aggregate.Sweep, bool, error)
 	// Request finds the newest secret that a request with this digest
 	// caused, within aggregate.RequestWindow.
 	Request(digest string) (aggregate.Request, bool, error)

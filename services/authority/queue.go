@@ -18,10 +18,15 @@ const (
 )
 
 // classOf returns how urgent a command is. A revocation is urgent whoever asks
-// for it.
+// for it; but one of very many leaves the others their turn.
 func classOf(by *command.Caller, cmd command.Command) class {
 	switch cmd.(type) {
-	case command.RevokeToken, command.DisableToken, command.RetireEnforcer, command.RetireConsumer:
+	case command.RevokeToken:
+		if by.Bulk {
+			return normal
+		}
+		return urgent
+	case command.Sweep, command.DisableToken, command.RetireEnforcer, command.RetireConsumer:
 		return urgent
 	}
 	if by.Bulk {
@@ -68,6 +73,7 @@ var subjects = map[string]string{
 	command.EnrollEnforcer{}.Verb():   subjectOf(&events.EnforcerEnrolled{}),
 	command.RetireEnforcer{}.Verb():   subjectOf(&events.EnforcerRetired{}),
 	command.PublishCatalogue{}.Verb(): subjectOf(&events.CataloguePublished{}),
+	command.Sweep{}.Verb():            subjectOf(&events.RevocationSwept{}),
 }
 
 func subjectOf(e events.Event) string { return events.SubjectOf(e.EventName()) }

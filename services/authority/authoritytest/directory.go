@@ -30,6 +30,7 @@ type Directory struct {
 	nkeys     map[string]aggregate.Credential
 	resources map[string]aggregate.Resource // by key; removed ones too
 	published aggregate.Catalogue
+	sweeps    map[aggregate.Selection]aggregate.Sweep
 	requests  map[string]aggregate.Request
 	digests   map[token.Digest]aggregate.Credential
 	emails    map[string]token.ID
@@ -46,6 +47,7 @@ func NewDirectory() *Directory {
 		members: map[token.ID]aggregate.Member{}, enforcers: map[token.ID]aggregate.Enforcer{},
 		consumers: map[token.ID]aggregate.Consumer{}, nkeys: map[string]aggregate.Credential{},
 		resources: map[string]aggregate.Resource{}, requests: map[string]aggregate.Request{}, digests: map[token.Digest]aggregate.Credential{}, emails: map[string]token.ID{},
+		sweeps:  map[aggregate.Selection]aggregate.Sweep{},
 		changed: make(chan struct{}),
 	}
 }
@@ -197,6 +199,8 @@ func (d *Directory) apply(r *events.Record) error {
 		d.resources[key] = s
 	case *events.CataloguePublished:
 		return d.published.Apply(r)
+	case *events.RevocationSwept:
+		return d.sweep(r)
 	case *events.EnforcerEnrolled, *events.EnforcerRetired:
 		n := d.enforcers[id]
 		if err := n.Apply(r); err != nil {
@@ -216,6 +220,25 @@ func (d *Directory) apply(r *events.Record) error {
 			return err
 		}
 		d.consumers[id], d.nkeys[n.Nkey] = n, aggregate.Credential{Kind: token.KindConsumer, ID: id}
+	}
+	return nil
+}
+
+func (d *Directory) sweep(r *events.Record) error {
+	s, err := aggregate.SweepOf(r)
+	if err != nil {
+		return err
+	}
+	for id, t := range d.tokens {
+		if t.Status != aggregate.Revoked && s.Takes(&t) {
+			delete(d.digests, t.Secret)
+			delete(d.digests, t.Previous)
+			t.EndSwept(&s)
+			d.tokens[id] = t
+		}
+	}
+	if was, there := d.sweeps[s.Selection]; !there || was.Through <= s.Through {
+		d.sweeps[s.Selection] = s
 	}
 	return nil
 }
@@ -406,6 +429,24 @@ func (d *Directory) ownerGone(o aggregate.Owner) bool {
 		return d.accounts[o.ID].Status == aggregate.Revoked
 	}
 	return d.users[o.ID].Status == aggregate.Revoked
+}
+
+// TokensAfter implements authority.Past.
+func (d *Directory) TokensAfter(o aggregate.Owner, after token.ID, most int) (all []aggregate.Token, _ error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range d.tokens {
+		if t.OwnedBy() == o && t.Status != aggregate.Revoked && !d.ownerGone(o) && t.ID.Compare(after) > 0 {
+			all = append(all, t)
+		}
+	}
+	slices.SortFunc(all, func(a, b aggregate.Token) int { return a.ID.Compare(b.ID) })
+	return all[:min(most, len(all))], nil
+}
+
+// Sweep implements authority.Past.
+func (d *Directory) Sweep(of aggregate.Selection) (aggregate.Sweep, bool, error) {
+	return get(d, d.sweeps, of)
 }
 
 // Request implements authority.Past.

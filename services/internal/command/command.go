@@ -118,6 +118,8 @@ type EnableToken struct {
 type RevokeToken struct {
 	Target
 	Reason string `json:"reason,omitzero"`
+	// Incident lets an operator end a token of anybody.
+	Incident bool `json:"incident,omitzero"`
 }
 
 // NoteExpiry gives notice of a token's end: that it has come, or with
@@ -232,6 +234,8 @@ type Result struct {
 	Account  *aggregate.Account  `json:"account,omitzero"`
 	Member   *aggregate.Member   `json:"member,omitzero"`
 	Resource *aggregate.Resource `json:"resource,omitzero"`
+	// Sweep is the one that reaches furthest of the selection of a Sweep.
+	Sweep *aggregate.Sweep `json:"sweep,omitzero"`
 	// Redelivered says that a repeat was recognised: the secret belongs to
 	// the token that the first request made.
 	Redelivered bool `json:"redelivered,omitzero"`
@@ -258,7 +262,7 @@ var decoders = index(
 	decoder[UpdateUser](), decoder[RemoveUser](), decoder[RevokeAPIKey](), decoder[UpdateAccount](),
 	decoder[RemoveAccount](), decoder[ChangePolicy](), decoder[ChangeMember](), decoder[RemoveMember](),
 	decoder[NoteExpiry](), decoder[RegisterResource](), decoder[UpdateResource](), decoder[MoveResource](), decoder[RemoveResource](),
-	decoder[PublishCatalogue](), decoder[EnrollConsumer](), decoder[RetireConsumer](), decoder[ApplyPolicy](),
+	decoder[PublishCatalogue](), decoder[EnrollConsumer](), decoder[RetireConsumer](), decoder[ApplyPolicy](), decoder[Sweep](),
 )
 
 type decodeFunc struct {

@@ -80,6 +80,8 @@ var every = []Command{
 	RemoveResource{Type: "t", Resource: "r", Reason: "x"},
 	EnrollConsumer{ID: idA, Name: "c", Region: "eu", Nkey: "U"},
 	RetireConsumer{ID: idA, Reason: "r"},
+	RevokeToken{Target: Target{ID: idA}, Incident: true},
+	Sweep{ID: idA, By: "template", Selected: "edit-zone-dns", Through: 7, Reason: "r"},
 	PublishCatalogue{ID: idA, After: 3, Document: jsontext.Value(`{"name":"x"}`), Forced: true},
 }
 
