@@ -99,6 +99,16 @@ func (l liveDirectory) TokenCounts(o directory.Owner) (directory.Counts, bool, e
 	return l.get().TokenCounts(o)
 }
 
+func (l liveDirectory) Sweep(of directory.Selection) (aggregate.Sweep, bool, error) {
+	return l.get().Sweep(of)
+}
+
+func (l liveDirectory) LivingCount(of directory.Selection) (uint64, error) { return l.get().LivingCount(of) }
+
+func (l liveDirectory) LivingAfter(of directory.Selection, after token.ID, most int, visit func(*aggregate.Token) error) (token.ID, error) {
+	return l.get().LivingAfter(of, after, most, visit)
+}
+
 func (l liveDirectory) Request(digest string) (aggregate.Request, bool, error) {
 	return l.get().Request(digest)
 }
