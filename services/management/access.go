@@ -1,17 +1,12 @@
 package management
 
 import (
-	"slices"
-
 	"watchword.dev/events"
 	"watchword.dev/events/aggregate"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
 	"watchword.dev/projections/directory"
 )
-
-// SuperAdministrator is the role of those who may do everything in an account.
-const SuperAdministrator = "Super Administrator"
 
 // owner returns whose tokens the caller may read on a route, or the fault that
 // refuses it. A stranger's account and one that does not exist are alike.
@@ -22,44 +17,44 @@ func (s *Service) owner(c *caller, of ownership, account token.ID) (directory.Ow
 		}
 		return directory.Owner{Kind: events.OwnedByUser, ID: c.user.ID}, nil
 	}
-	_, administers, err := s.account(c, account)
+	st, err := s.belonging(c, account)
 	if err != nil {
 		return directory.Owner{}, err
 	}
-	if !administers || !c.may(readAccountTokens, accountType+account.String()) {
+	if !s.holds(c, st, readAccountTokens) {
 		return directory.Owner{}, fault.New(fault.NotPermitted)
 	}
 	return directory.Owner{Kind: events.OwnedByAccount, ID: account}, nil
 }
 
-// account returns an account that the caller belongs to, and whether they may
-// administer it as far as their role goes. An account's own token is bounded
+// belonging returns what the caller is in an account that they belong to:
+// operators, too, see the tokens of no other. An account's own token is bounded
 // by its grant alone.
-func (s *Service) account(c *caller, id token.ID) (aggregate.Account, bool, error) {
+func (s *Service) belonging(c *caller, id token.ID) (*standing, error) {
 	a, ok, err := s.Directory.Account(id)
 	if err != nil {
-		return a, false, err
+		return nil, err
 	}
 	if !ok || a.Status != aggregate.Active {
-		return a, false, fault.New(fault.AccountNotFound)
+		return nil, fault.New(fault.AccountNotFound)
 	}
 	if own, ok := c.byAccount(); ok {
 		if own != id {
-			return a, false, fault.New(fault.AccountNotFound)
+			return nil, fault.New(fault.AccountNotFound)
 		}
-		return a, true, nil
+		return &standing{account: a, all: true}, nil
 	}
 	m, ok, err := s.Directory.MemberOf(id, c.user.ID)
 	if err != nil {
-		return a, false, err
+		return nil, err
 	}
 	if !ok {
-		return a, false, fault.New(fault.AccountNotFound)
+		return nil, fault.New(fault.AccountNotFound)
 	}
 	if err := c.inAccount(&a); err != nil {
-		return a, false, err
+		return nil, err
 	}
-	return a, slices.Contains(m.Roles, SuperAdministrator), nil
+	return &standing{account: a, roles: s.roles(&m)}, nil
 }
 
 // visible returns the accounts that the caller may list, with the caller's
@@ -67,8 +62,11 @@ func (s *Service) account(c *caller, id token.ID) (aggregate.Account, bool, erro
 // ended are not among those of who comes by one.
 func (s *Service) visible(c *caller) ([]aggregate.Account, []aggregate.Member, error) {
 	if own, ok := c.byAccount(); ok {
-		a, _, err := s.account(c, own)
-		return []aggregate.Account{a}, nil, err
+		st, err := s.belonging(c, own)
+		if err != nil {
+			return nil, nil, err
+		}
+		return []aggregate.Account{st.account}, nil, nil
 	}
 	members, err := s.Directory.Memberships(c.user.ID)
 	if err != nil {

@@ -250,7 +250,7 @@ func (s *Service) knownWriter(x *web.Exchange, account token.ID) (*caller, error
 	if err != nil || account.IsZero() {
 		return c, err
 	}
-	_, _, err = s.account(c, account)
+	_, err = s.belonging(c, account)
 	return c, err
 }
 
