@@ -140,7 +140,8 @@ func resultOf(reason token.Reason) Result {
 }
 
 // Use counts a use that was not decided by a verification, such as a request to
-// the management API. The resource chain is as in a request.
+// the management API. The resource chain is as in a request; an id of "*" at its
+// end means all resources of a type, of which the type alone is counted.
 func (l *Lane) Use(credential token.ID, kind Kind, permission string, chain []string, result Result) {
 	l.count(&What{Credential: credential, Kind: kind, Permission: permission, Result: result}, chain)
 }
@@ -180,6 +181,9 @@ func (l *Lane) count(w *What, chain []string) {
 func split(key string) (kind, id string) {
 	if n := len(key) - 33; n > 0 && key[n] == '.' {
 		return key[:n], key[n+1:]
+	}
+	if kind, all := strings.CutSuffix(key, ".*"); all {
+		return kind, ""
 	}
 	kind, id, _ = catalogue.SplitKey(key)
 	return kind, id

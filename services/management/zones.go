@@ -99,11 +99,14 @@ func (s *Service) zones(c *caller, q url.Values, want directory.ResourceQuery) (
 	var open, other []string
 	stranger := zoneType + s.IDs.New().String() // a zone that no policy names
 	for _, st := range accounts {
-		switch {
-		case !s.has(st, readZone):
-		case s.holds(c, st, readZone, stranger):
+		if !s.has(st, readZone) {
+			continue
+		}
+		all := c.allows(readZone, st.key(), stranger)
+		c.need(readZone, all, st.key(), zoneType+"*")
+		if all {
 			open = append(open, st.key())
-		default:
+		} else {
 			other = append(other, st.key())
 		}
 	}

@@ -152,6 +152,9 @@ func (a *App) showLegacyKey(c *client, k *legacyKeyView, days int) {
 		on := u.Resource
 		if on == "" {
 			on = "some " + u.Type
+			if u.AccountID != "" {
+				on += " of account " + u.AccountID
+			}
 		}
 		row("used for", "%s on %s: %d times, last %s", u.Permission, on, u.Count, stamp(u.LastUsedOn))
 	}

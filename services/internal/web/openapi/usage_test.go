@@ -197,6 +197,27 @@ func TestLegacyReport(t *testing.T) {
 	l.do("GET", "/client/v4/legacy/report?days=x", l.admin.header(), nil, 400, 1001)
 }
 
+// TestLegacyList: whoever lists zones by their key needs a token for the zones
+// of the account, and names none that is not there.
+func TestLegacyList(t *testing.T) {
+	l := newLab(t)
+	r := l.rival
+	for range 2 {
+		l.do("GET", zonesPath, r.header(), nil, 200, 0)
+	}
+	k, ok := l.legacyOf("/client/v4/legacy/report", l.admin.header(), r)
+	if !ok || len(k.Used) != 1 || k.Used[0].Permission != "zone.read" || k.Used[0].Resource != "" || k.Used[0].Count != 2 ||
+		k.Used[0].AccountID != r.account.String() || k.Proposal == nil {
+		t.Fatalf("%+v", k)
+	}
+	mine := l.zoneOf(r)
+	made := l.create(userTokens, r.header(), map[string]any{"name": k.Proposal.Name, "policies": k.Proposal.Policies})
+	var zones []thing
+	if l.do("GET", zonesPath, bearer(made.Value), nil, 200, 0).into(t, &zones); !slices.ContainsFunc(zones, func(z thing) bool { return z.ID == mine }) {
+		t.Errorf("the proposed token lists %+v", zones)
+	}
+}
+
 const codeKeysEnded = 20044
 
 // TestSunset lets API keys end in an account.
