@@ -69,8 +69,17 @@ func (s *Service) listResources(x *web.Exchange) error {
 		if want.Type == "" {
 			return fault.New(fault.InvalidParameter).WithDetail("all needs a type")
 		}
-	} else if want.Parents, err = s.parents(c, q); err != nil {
-		return err
+	} else {
+		places, err := s.parents(c, q)
+		if err != nil {
+			return err
+		}
+		for _, p := range places {
+			want.Parents = append(want.Parents, p.key)
+		}
+		if want.Type == "" || want.Type == typeZone {
+			want.Keep = s.keepZones(c, places)
+		}
 	}
 	found := directory.Page[aggregate.Resource]{}
 	if whole || len(want.Parents) > 0 {
@@ -85,16 +94,23 @@ func (s *Service) listResources(x *web.Exchange) error {
 	return x.List(all, pageInfo(ask.Page, ask.PerPage, len(all), int(found.Total)))
 }
 
+// inside is something in which resources lie, and what the caller is in its
+// account.
+type inside struct {
+	key string
+	in  *standing
+}
+
 // parents returns in what the caller may look: in the parent that the query
 // names, or directly in each of their accounts.
-func (s *Service) parents(c *caller, q url.Values) ([]string, error) {
+func (s *Service) parents(c *caller, q url.Values) ([]inside, error) {
 	parent := q.Get("parent")
 	if parent == "" {
 		accounts, err := s.standings(c)
-		var all []string
+		var all []inside
 		for _, st := range accounts {
 			if s.holds(c, st, readAccount) {
-				all = append(all, st.key())
+				all = append(all, inside{st.key(), st})
 			}
 		}
 		return all, err
@@ -106,7 +122,28 @@ func (s *Service) parents(c *caller, q url.Values) ([]string, error) {
 	case !s.holds(c, st, readAccount):
 		return nil, fault.New(fault.NotPermitted)
 	}
-	return []string{parent}, nil
+	return []inside{{parent, st}}, nil
+}
+
+// keepZones leaves out of a list the zones that the caller may not see, as the
+// list of zones does. It is nil for who sees all of them, so that their lists
+// cost a page.
+func (s *Service) keepZones(c *caller, places []inside) func(*aggregate.Resource) bool {
+	every, at := true, map[string]*standing{}
+	for _, p := range places {
+		every = s.everyZone(c, p.in) && every
+		at[p.key] = p.in
+	}
+	if every && (c.token == nil || !denies(&c.token.Grant)) {
+		return nil
+	}
+	return func(r *aggregate.Resource) bool {
+		if r.Type != typeZone {
+			return true
+		}
+		st := at[r.Parent]
+		return s.has(st, readZone) && c.allows(readZone, st.key(), r.Key())
+	}
 }
 
 // containing returns what the caller is in the account of a key, which may be

@@ -97,16 +97,12 @@ func (s *Service) zones(c *caller, q url.Values, want directory.ResourceQuery) (
 		return none, err
 	}
 	var open, other []string
-	stranger := zoneType + s.IDs.New().String() // a zone that no policy names
 	for _, st := range accounts {
-		if !s.has(st, readZone) {
-			continue
-		}
-		all := c.allows(readZone, st.key(), stranger)
-		c.need(readZone, all, st.key(), zoneType+"*")
-		if all {
+		switch {
+		case !s.has(st, readZone):
+		case s.everyZone(c, st):
 			open = append(open, st.key())
-		} else {
+		default:
 			other = append(other, st.key())
 		}
 	}
@@ -126,6 +122,14 @@ func (s *Service) zones(c *caller, q url.Values, want directory.ResourceQuery) (
 	return s.zonesIn(want, append(open, other...), func(r *aggregate.Resource) bool {
 		return c.may(readZone, r.Parent, r.Key())
 	})
+}
+
+// everyZone reports whether the caller may see the zones of an account but for
+// those that a policy denies: a zone that no policy names stands for them.
+func (s *Service) everyZone(c *caller, st *standing) bool {
+	all := s.has(st, readZone) && c.allows(readZone, st.key(), zoneType+s.IDs.New().String())
+	c.need(readZone, all, st.key(), zoneType+"*")
+	return all
 }
 
 // asked returns the accounts in which zones are asked for.

@@ -176,6 +176,40 @@ func TestZones(t *testing.T) {
 	l.do("PATCH", zonesPath+"/"+ids["b.example"], one, `{"name":"x"}`, 404, 1003)
 }
 
+// TestZonesAsResources: the list of resources shows no zone that the list of
+// zones does not.
+func TestZonesAsResources(t *testing.T) {
+	l := newLab(t)
+	mine := accountKey + l.rival.account.String()
+	var zones [2]thing
+	for i, name := range []string{"a.example", "b.example"} {
+		l.do("POST", zonesPath, l.rival.header(), `{"name":"`+name+`","account":{"id":"`+l.rival.account.String()+`"}}`, 200, 0).into(t, &zones[i])
+	}
+	const settings = "c1fde68c7bcc44588cbb6ddbc16d6480" // Account Settings Read
+	policy := func(effect, group, resources string) string {
+		return `,{"effect":"` + effect + `","resources":` + resources + `,"permission_groups":[{"id":"` + group + `"}]}`
+	}
+	all := policy("allow", zoneRead, `{"`+mine+`":{"`+typeZone+`.*":"*"}}`)
+	for name, c := range map[string]struct {
+		more string
+		want []string
+	}{
+		"no zone":     {"", []string{}},
+		"another use": {policy("allow", dnsWrite, `{"`+mine+`":{"`+typeZone+`.*":"*"}}`), []string{}},
+		"one":         {policy("allow", zoneRead, `{"`+typeZone+"."+zones[1].ID+`":"*"}`), []string{"b.example"}},
+		"all":         {all, []string{"a.example", "b.example"}},
+		"all but one": {all + policy("deny", zoneRead, `{"`+typeZone+"."+zones[1].ID+`":"*"}`), []string{"a.example"}},
+	} {
+		made := l.create(userTokens, l.rival.header(), `{"name":"t","policies":[{"effect":"allow","resources":{"`+mine+`":"*"},"permission_groups":[{"id":"`+settings+`"}]}`+c.more+`]}`)
+		for _, query := range []string{"", "?type=" + typeZone, "?parent=" + mine} {
+			a := l.do("GET", resourcesPath+query, bearer(made.Value), nil, 200, 0)
+			if got := names(t, a); !slices.Equal(got, c.want) || a.Info.TotalCount != len(c.want) {
+				t.Errorf("%s, %q: %q of %d, want %q", name, query, got, a.Info.TotalCount, c.want)
+			}
+		}
+	}
+}
+
 // TestDirectoryOfOthers: what a zone and a resource of others answer is what
 // none answers, by every method, and to one without the permission alike.
 func TestDirectoryOfOthers(t *testing.T) {
