@@ -59,7 +59,7 @@ func TestForwardAuth(t *testing.T) {
 		"good":               {good.Value, "GET", records, nil, 200, ""},
 		"good, with a query": {good.Value, "GET", records + "?access_token=x", nil, 200, ""},
 		"good, another spelling": {good.Value, "", "", func(h http.Header) {
-			h["X-Forwarded-Method"], h["X-Forwarded-Uri"] = []string{"POST"}, []string{records + "/"}
+			h["X-Forwarded-Method"], h["X-Forwarded-Uri"] = []string{"POST"}, []string{records}
 		}, 200, ""},
 		"good, both spellings": {good.Value, "GET", records, func(h http.Header) {
 			h["X-Forwarded-Method"], h["X-Forwarded-Uri"] = []string{"GET"}, []string{records}
@@ -80,7 +80,7 @@ func TestForwardAuth(t *testing.T) {
 		"an API key":                 {l.admin.key, "GET", records, nil, 401, "invalid_token"},
 		"another zone":               {good.Value, "GET", other, nil, 403, `insufficient_scope", error_description="The access token does not allow this.", scope="dns.records.read`},
 		"no route":                   {good.Value, "GET", "/elsewhere", nil, 403, "insufficient_scope"},
-		"no route for the method":    {good.Value, "POST", records, nil, 403, "insufficient_scope"},
+		"no route for the method":    {good.Value, "TRACE", records, nil, 403, "insufficient_scope"},
 		"ambiguous":                  {good.Value, "GET", other + "/..%2f" + records, nil, 403, "insufficient_scope"},
 		"two targets":                {good.Value, "GET", records, func(h http.Header) { h["X-Forwarded-Uri"] = []string{records + "/1"} }, 403, "insufficient_scope"},
 		"two lines":                  {good.Value, "GET", records, func(h http.Header) { h["X-Original-Uri"] = []string{records, records + "/1"} }, 403, "insufficient_scope"},
