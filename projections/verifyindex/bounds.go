@@ -35,6 +35,13 @@ func (b Bounds) orDefault() Bounds {
 	return b
 }
 
+// Longest returns the greatest of the bounds, with the defaults where one is zero:
+// nothing older is ever answered by.
+func (b Bounds) Longest() time.Duration {
+	b = b.orDefault()
+	return max(b.Read, b.Write, b.Admin)
+}
+
 // of returns the bound of a class; of an unknown one the strictest.
 func (b Bounds) of(c catalogue.Class) time.Duration {
 	switch c {

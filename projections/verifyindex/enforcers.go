@@ -74,6 +74,13 @@ func (x *Index) applyEnforcer(r *events.Record) error {
 	return x.w.set(append([]byte{rowEnforcer}, id[:]...), raw)
 }
 
+// Enrolled returns an enforcing service as it is by what is applied, however old
+// that is. It is false for one that the ledger does not know.
+func (x *Index) Enrolled(id token.ID) (n aggregate.Enforcer, ok bool) {
+	n, ok = x.enforcers.Load().byID[id]
+	return n, ok
+}
+
 // Enforcer recognises an enforcing service by its secret. Any reason but
 // token.ReasonNone means that it is not: malformed, unknown, revoked, and
 // not_ready or stale when that cannot be told now.
