@@ -130,6 +130,7 @@ func (l *life) introduce(ctx context.Context) error {
 	if err := l.reach(ctx); err != nil {
 		return err
 	}
+	l.reports.Applied(l.index.Position(), false) // which the runner may be about to say
 	for pause := firstPause; ; {
 		err := l.reports.Hello(ctx)
 		if err == nil {
