@@ -64,7 +64,9 @@ func ReadMapping(raw []byte, should string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := dec.Load(&root); err != nil {
+	if err := dec.Load(&root); errors.Is(err, io.EOF) {
+		return nil, &Error{Line: 1, Column: 1, Text: should} // it is empty
+	} else if err != nil {
 		return nil, syntax(err)
 	}
 	var second yaml.Node
