@@ -1,6 +1,7 @@
 package audittrail
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -216,12 +217,19 @@ func TestChangedLedger(t *testing.T) {
 	rng := projectiontest.Seed(t)
 	story := projectiontest.Tell(rng, 60)
 	ledger := story.Ledger(t)
-	const at = 41
+	at := uint64(30) // a commit of one event
+	for len(story.Commits[at-1].Records) > 1 {
+		at++
+	}
 	subject, payload := ledger.Payload(at)
-	changed := append([]byte(nil), payload...)
-	// The time of the event, by a millisecond: well formed, but another line.
-	i := slices.Index(changed, 'Z') - 1
-	changed[i] = '0' + (changed[i]-'0'+1)%10
+	changed := bytes.Clone(payload)
+	// Another id of the event: well formed, so that only the event behind it
+	// tells that the line was changed.
+	const open = `"id":"`
+	i := bytes.Index(changed, []byte(open)) + len(open) + 25
+	if changed[i]++; payload[i] != '0' {
+		changed[i] = '0'
+	}
 	ledger.Replace(at, subject, changed)
 	p := openMem(t, vfs.NewMem())
 	run := projector.NewRunner(ledger.Connect(), p, projector.Options{MaxEvents: 1})
