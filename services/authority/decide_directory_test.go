@@ -104,6 +104,7 @@ var directoryDecisions = []struct {
 		return s.do(s.stranger(), s.Create())
 	}, "invalid_api_key"},
 	{"user revokes the own key", func(s *story) string { return s.do(s.stranger(), command.RevokeAPIKey{User: s.Stranger}) }, "apikey.revoked.v1"},
+	{"operator revokes the own key", func(s *story) string { return s.do(s.me(), command.RevokeAPIKey{User: s.Operator}) }, "not_permitted"},
 	{"operator revokes a key", func(s *story) string { return s.do(s.me(), command.RevokeAPIKey{User: s.Stranger}) }, "apikey.revoked.v1"},
 	{"operator revokes a key twice", func(s *story) string {
 		s.must(s.me(), command.RevokeAPIKey{User: s.Stranger})

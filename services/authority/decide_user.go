@@ -138,6 +138,8 @@ func (r *rules) issueAPIKey(v *view, p *principal, c *command.IssueAPIKey, now t
 	return outcome{user: c.User, draft: r.draft(p, "apikey", c.User, token.ID{}, now, data)}, nil
 }
 
+// revokeAPIKey ends a user's key. An operator's own is ended by another one:
+// nothing else lets an operator in, and somebody must be able to.
 func (r *rules) revokeAPIKey(v *view, p *principal, c *command.RevokeAPIKey, now time.Time) (outcome, error) {
 	u, err := v.subjectUser(p, c.User)
 	if err != nil {
@@ -145,6 +147,9 @@ func (r *rules) revokeAPIKey(v *view, p *principal, c *command.RevokeAPIKey, now
 	}
 	if err := checkReason(c.Reason); err != nil {
 		return outcome{}, err
+	}
+	if u.Operator && p.is(c.User) {
+		return outcome{}, fault.New(fault.NotPermitted).WithDetail("an operator's key is ended by another operator; roll it instead")
 	}
 	if u.Key.IsZero() {
 		return outcome{user: c.User}, nil

@@ -214,6 +214,7 @@ func (s *Service) directoryRoutes(rt *web.Router) {
 		{http.MethodPatch, "/users/{user_id}", s.updatePerson},
 		{http.MethodDelete, "/users/{user_id}", s.removePerson},
 		{http.MethodPost, "/users/{user_id}/api_key", s.issueKey},
+		{http.MethodDelete, "/users/{user_id}/api_key", s.revokeKey},
 		{http.MethodPut, "/user/api_key", s.rollOwnKey},
 		{http.MethodDelete, "/user/api_key", s.revokeOwnKey},
 		{http.MethodGet, "/legacy/report", s.legacyReport},

@@ -308,12 +308,25 @@ func (s *Service) revokeOwnKey(x *web.Exchange) error {
 	if err != nil {
 		return err
 	}
+	return s.endKey(x, c, c.user.ID)
+}
+
+// revokeKey ends a user's key: one that has leaked must not wait for its user.
+func (s *Service) revokeKey(x *web.Exchange) error {
+	c, u, err := s.userAt(x)
+	if err != nil {
+		return err
+	}
+	return s.endKey(x, c, u.ID)
+}
+
+func (s *Service) endKey(x *web.Exchange, c *caller, user token.ID) error {
 	reason, err := s.readReason(x)
 	if err != nil {
 		return err
 	}
-	if _, err := s.do(x, c, command.RevokeAPIKey{User: c.user.ID, Reason: reason}); err != nil {
+	if _, err := s.do(x, c, command.RevokeAPIKey{User: user, Reason: reason}); err != nil {
 		return err
 	}
-	return x.Result(idAnswer{c.user.ID})
+	return x.Result(idAnswer{user})
 }

@@ -90,8 +90,9 @@ func (a *App) nounCommand(n noun, what string, needed []string) *cobra.Command {
 	case "member":
 		cmd.PersistentFlags().StringVar(&f.account, "account", "", "id of the account")
 		for _, c := range []*cobra.Command{create, update} {
-			c.Flags().StringArrayVar(&f.roles, "role", nil, "a role, by name or id (repeatable)")
+			c.Flags().StringArrayVar(&f.roles, "role", nil, "a role, by name or id (repeatable); member roles lists them")
 		}
+		cmd.AddCommand(a.memberRolesCommand(f))
 	case "user":
 		create.Flags().StringVar(&f.id, "id", "", "the id that they get, 32 hexadecimal digits (default: a fresh one)")
 		create.Flags().BoolVar(&f.operator, "operator", false, "one of those who run the installation")
@@ -99,7 +100,7 @@ func (a *App) nounCommand(n noun, what string, needed []string) *cobra.Command {
 		update.Flags().StringVar(&f.name, "name", "", "their new name")
 		update.Flags().StringVar(&f.email, "email", "", "their new address")
 		list.Flags().StringVar(&f.email, "email", "", "only the one with this address")
-		cmd.AddCommand(a.userKeyCommand(f))
+		cmd.AddCommand(a.userKeyCommand(f), a.userRevokeKeyCommand(f))
 	case "zone":
 		create.Flags().StringVar(&f.account, "account", "", "id of the account in which it lies")
 		update.Flags().StringVar(&f.account, "account", "", "id of the account to move it to")
@@ -325,6 +326,45 @@ func (a *App) userKeyCommand(f *directoryFlags) *cobra.Command {
 		}}
 	cmd.Flags().StringVar(&f.secretFile, "secret-file", "", "write the key to this new file (mode 0600) instead of printing it")
 	return cmd
+}
+
+// userRevokeKeyCommand ends a user's Global API Key.
+func (a *App) userRevokeKeyCommand(f *directoryFlags) *cobra.Command {
+	cmd := &cobra.Command{Use: "revoke-key ID|EMAIL", Short: "End a user's Global API Key; their tokens go on working", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var in any
+			if f.reason != "" {
+				in = row{"reason": f.reason}
+			}
+			var out row
+			if err := a.callOne(cmd.Context(), http.MethodDelete, users, f, args[0], "/api_key", in, &out); err != nil {
+				return err
+			}
+			if asJSON, err := a.json(); asJSON || err != nil {
+				return errors.Join(err, a.printJSON(out))
+			}
+			_, err := fmt.Fprintf(a.Out, "revoked the API key of %s\n", out.text("id"))
+			return err
+		}}
+	cmd.Flags().StringVar(&f.reason, "reason", "", "why, for the audit trail")
+	return cmd
+}
+
+// memberRolesCommand lists the roles that members can have.
+func (a *App) memberRolesCommand(f *directoryFlags) *cobra.Command {
+	roles := noun{name: "role", columns: []string{"id", "name", "description"}}
+	return &cobra.Command{Use: "roles", Short: "List the roles that members can have", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			all, err := c.list(cmd.Context(), api+"/accounts/"+url.PathEscape(f.account)+"/roles", url.Values{})
+			if err != nil {
+				return err
+			}
+			return a.printRows(roles, all, all)
+		}}
 }
 
 // printRows prints things for a person or whole for a program.

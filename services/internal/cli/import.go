@@ -18,7 +18,25 @@ func (a *App) importCommand() *cobra.Command {
 	var workers int
 	dir := &cobra.Command{Use: "directory FILE.yaml|FILE.csv", Short: "Make the users, accounts, members and resources of a file", Args: cobra.ExactArgs(1),
 		Long: `Make the users, accounts, members and resources of a file, or give those that are there what the file says.
-Nothing is removed. What is as the file says is left alone, so an import that was cut off goes on when it is run again.`,
+Nothing is removed. What is as the file says is left alone, so an import that was cut off goes on when it is run again.
+
+A file in YAML has up to four lists:
+
+  users:
+  - {email: ada@example.com, name: Ada}             # and operator: true, id
+  accounts:
+  - {name: Example Ltd}                             # and id
+  members:
+  - {email: ada@example.com, account: Example Ltd, roles: [Super Administrator]}
+  resources:
+  - {type: com.cloudflare.api.account.zone, id: 1f0c6b0f0a2b4c6d8e9f00112233aabb,
+     name: example.com, account: Example Ltd}       # or parent: <key>
+
+A table (.csv) has a header and the same names as columns: kind (user, account,
+member or resource), id, email, name, operator (true or false), account, roles
+(separated by ;), type, parent. A user is known again by the address, an account by
+its id or else its name, a resource by type and id. In "account" stands an id or a name.`,
+		Example: "  watchword import directory people.yaml --dry-run\n  watchword import directory people.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.importDirectory(cmd.Context(), args[0], dry, workers)
 		},

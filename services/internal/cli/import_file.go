@@ -139,7 +139,7 @@ func readEntries(r io.Reader) (f directoryFile, err error) {
 	if err := d.Decode(&f); errors.Is(err, io.EOF) {
 		return f, nil
 	} else if err != nil {
-		return f, err
+		return f, plainYAML(err)
 	}
 	var doc yaml.Node // a strict decoder does not tell the lines
 	if err := yaml.Unmarshal(raw, &doc); err != nil || len(doc.Content) == 0 {
@@ -155,6 +155,21 @@ func readEntries(r io.Reader) (f directoryFile, err error) {
 		}
 	}
 	return f, nil
+}
+
+// yamlTypes is what the decoder says of our types, which mean nothing to people.
+var yamlTypes = strings.NewReplacer(
+	" not found in type cli.entryIn", " is not known here", " not found in type cli.directoryFile", " is not known here",
+	" into []cli.entryIn", " into a list of things", " into cli.entryIn", " into a thing", " into cli.directoryFile", " into lists of things",
+)
+
+// plainYAML leaves out of an error what is about this program and not the file.
+func plainYAML(err error) error {
+	var all *yaml.TypeError
+	if !errors.As(err, &all) {
+		return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	return errors.New(yamlTypes.Replace(strings.Join(all.Errors, "; ")))
 }
 
 // of returns the entries of a kind; nil for no kind.
@@ -193,7 +208,9 @@ func readTable(r io.Reader) (f directoryFile, err error) {
 			case name == "roles" && fields[i] != "":
 				e.Roles = strings.Split(fields[i], ";")
 			case name == "operator":
-				e.Operator = fields[i] == "true"
+				if e.Operator = fields[i] == "true"; !e.Operator && fields[i] != "false" && fields[i] != "" {
+					return f, fmt.Errorf("line %d: operator is true or false", e.line)
+				}
 			case name != "roles":
 				return f, fmt.Errorf("line 1: unknown column %q", name)
 			}

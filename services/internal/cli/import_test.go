@@ -33,7 +33,9 @@ users: [{email: u@example.com}]
 		`resources: [{type: t, id: a, name: a}]`:                                                      "line 1: a resource needs a type, an id, a name and either a parent or an account",
 		`users: [{name: nobody}]`:                                                                     "line 1: a user needs an email",
 		`accounts: [{id: x}]`:                                                                         "line 1: an account needs a name",
-		`people: []`:                                                                                  "line 1",
+		`people: []`:                                                                                  "line 1: field people is not known here",
+		"users:\n- {nam: x}":                                                                          "line 2: field nam is not known here",
+		"users: x":                                                                                    "line 1: cannot unmarshal !!str `x` into a list of things",
 		"users: [":                                                                                    "line 1",
 	} {
 		if _, err := readDirectory("f.yaml", strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
@@ -44,9 +46,29 @@ users: [{email: u@example.com}]
 		"kind,email\nuser,a@b.c\nthing,x\n": "line 3", "kind,colour\nuser,red\n": `line 1: unknown column "colour"`, "": "line 1: there is no header",
 		"kind,email\nuser\n": "line 2: wrong number of fields", "kind,email\n\nuser,a@b.c\nuser,\n": "line 4: a user needs an email",
 		"kind,email\nuser,a@b.c\n\nuser,a@b.c\n": "line 4: user a@b.c stands twice, first in line 2", "kind,email\nuser,\"a\n": "line 2",
+		"kind,email,operator\nuser,a@b.c,false\nuser,b@b.c,TRUE\n": "line 3: operator is true or false",
 	} {
 		if _, err := readDirectory("f.csv", strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// TestDirectoryHelp: the file that the help shows can be imported.
+func TestDirectoryHelp(t *testing.T) {
+	cmd, _, err := (&App{}).importCommand().Find([]string{"directory"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(cmd.Long, "up to four lists:\n")
+	text, _, ok := strings.Cut(text, "\nA table")
+	waves, err := readDirectory("f.yaml", strings.NewReader(text))
+	if err != nil || !ok || len(waves) != 4 {
+		t.Fatalf("%d waves, %v, of\n%s", len(waves), err, text)
+	}
+	for i, w := range waves {
+		if len(w) != 1 {
+			t.Errorf("%d things in wave %d", len(w), i)
 		}
 	}
 }

@@ -64,6 +64,7 @@ func (l *lab) bodied(ids map[string]string) []route {
 		route{"PATCH", "/client/v4/users/" + l.admin.id.String(), asAdmin, `{"name":"n"}`, false, web.MaxBody},
 		route{"DELETE", "/client/v4/users/" + l.admin.id.String(), asAdmin, `{"reason":"r"}`, true, web.MaxBody},
 		route{"POST", "/client/v4/users/" + l.admin.id.String() + "/api_key", asAdmin, `{"x":1}`, true, web.MaxBody},
+		route{"DELETE", "/client/v4/users/" + l.admin.id.String() + "/api_key", asAdmin, `{"reason":"r"}`, true, web.MaxBody},
 		route{"PUT", "/client/v4/user/api_key", asAdmin, `{"x":1}`, true, web.MaxBody},
 		route{"DELETE", "/client/v4/user/api_key", asAdmin, `{"reason":"r"}`, true, web.MaxBody},
 		route{"PUT", "/client/v4/catalogue", asAdmin, `{"name":"n"}`, false, catalogue.MaxDocument},

@@ -64,6 +64,9 @@ func (l *lab) tryDirectory(try func(method, path, pattern string, as http.Header
 	own := http.Header{"X-Auth-Email": {"newer@example.com"}, "X-Auth-Key": {key}}
 	own["X-Auth-Key"] = []string{one(try("PUT", "/client/v4/user/api_key", "/client/v4/user/api_key", own, nil)).APIKey}
 	try("DELETE", "/client/v4/user/api_key", "/client/v4/user/api_key", own, `{"reason":"done"}`)
+	again := one(try("POST", usersPath+"/"+user+"/api_key", usersPath+"/{user_id}/api_key", as, nil)).APIKey
+	try("DELETE", usersPath+"/"+user+"/api_key", usersPath+"/{user_id}/api_key", as, `{"reason":"leaked"}`)
+	l.do("GET", "/client/v4/user", http.Header{"X-Auth-Email": {"newer@example.com"}, "X-Auth-Key": {again}}, nil, 403, 9103)
 
 	member := one(try("POST", at+"/members", of+"/members", as, `{"email":"newer@example.com","roles":["Super Administrator"]}`)).ID
 	try("GET", at+"/members?per_page=50", of+"/members", as, nil)
