@@ -26,6 +26,17 @@ func TestFeedR1(t *testing.T) {
 	})
 }
 
+// TestFeedR3 uses one cluster for all cases, as TestLogR3 does: what the pen writes
+// through one server is heard and read through any.
+func TestFeedR3(t *testing.T) {
+	c := natstest.Start(t, 3)
+	eventstest.TestReader(t, func(t *testing.T) (eventstest.Conn, func() events.Reader) {
+		c.CreateStreams()
+		t.Cleanup(func() { c.DeleteStreams() })
+		return open(t, c, unhurried), func() events.Reader { return feed.New(c.Connect(), calm) }
+	})
+}
+
 func TestFeedInProcess(t *testing.T) {
 	eventstest.TestReader(t, func(t *testing.T) (eventstest.Conn, func() events.Reader) {
 		c := natstest.Start(t, 1)
