@@ -30,7 +30,8 @@ const (
 
 // Source gives the decisions that a Cache keeps. [Client] is one.
 type Source interface {
-	// VerifyAtLeast decides by what is known at sequence seq or later.
+	// VerifyAtLeast decides by what is known at sequence seq or later. The age
+	// of a decision is that when it returns.
 	VerifyAtLeast(ctx context.Context, seq uint64, secret string, ask *token.Request) token.Decision
 }
 
@@ -214,7 +215,9 @@ func (c *Cache) VerifyContext(ctx context.Context, secret string, ask *token.Req
 		switch {
 		case v == nil:
 			return unavailable
-		case v.d.Verdict == token.VerdictUnavailable || c.marks.stands(v):
+		case v.d.Verdict == token.VerdictUnavailable:
+			return v.d
+		case c.marks.stands(v) && !v.outlived(c.cfg.Now()):
 			return v.d
 		}
 	}

@@ -121,6 +121,28 @@ func TestRefillNeverRestores(t *testing.T) {
 	}
 }
 
+// TestOutlivedOnArrival: a process that was stopped while an answer arrived does
+// not give it to whoever joins the question afterwards.
+func TestOutlivedOnArrival(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := always(allow)
+		c := begun(t, s, CacheConfig{})
+		v := c.keep(key{1}, key{2}, allow, new(token.Sum(good)), aQuestion.Resource)
+		if time.Sleep(allow.Bound); v.outlived(time.Now()) {
+			t.Error("too old at its bound")
+		}
+		if time.Sleep(time.Nanosecond); !v.outlived(time.Now()) {
+			t.Error("not too old past its bound")
+		}
+		old := allow
+		old.Age = allow.Bound + time.Nanosecond
+		s.say(old)
+		if d := c.Verify(good, aQuestion); d.Verdict != token.VerdictUnavailable || s.count() != tries {
+			t.Errorf("asked %d times, %+v", s.count(), d)
+		}
+	})
+}
+
 // TestSilentFeed: by the bound of each answer, and without a feed at all.
 func TestSilentFeed(t *testing.T) {
 	for _, bound := range []time.Duration{10 * time.Second, 30 * time.Second, 5 * time.Minute} {

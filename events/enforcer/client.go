@@ -213,6 +213,7 @@ func (c *Client) attempt(ctx context.Context, v *verifier, others int, seq uint6
 	if seq > 0 {
 		r.Header.Set("Watchword-At-Least", strconv.FormatUint(seq, 10))
 	}
+	asked := time.Now()
 	resp, err := c.http.Do(r)
 	if err != nil {
 		return token.Decision{}, err
@@ -226,7 +227,21 @@ func (c *Client) attempt(ctx context.Context, v *verifier, others int, seq uint6
 	if err == nil && d.Verdict != token.VerdictUnavailable && d.Sequence < seq {
 		err = fmt.Errorf("it rests on sequence %d and was asked for %d", d.Sequence, seq)
 	}
-	return d, err
+	return arrived(d, time.Since(asked)), err
+}
+
+// arrived counts the way of a decision into its age: it may have been made at
+// any time since it was asked for. One that has become too old is none.
+func arrived(d token.Decision, took time.Duration) token.Decision {
+	if d.Verdict == token.VerdictUnavailable {
+		return d
+	}
+	d.Age += took
+	d.Stale = d.Stale || d.Age > staleAfter
+	if d.Bound > 0 && d.Age > d.Bound {
+		return token.Decision{Verdict: token.VerdictUnavailable, Reason: token.ReasonStale, Sequence: d.Sequence, Age: d.Age, Stale: true}
+	}
+	return d
 }
 
 // share gives one of several attempts half of the time that is left.
@@ -255,8 +270,9 @@ type wireAnswer struct {
 	ByPlace   bool            `json:"by_place"`
 }
 
-// maxMilliseconds keeps what a verifier says within a time.Duration.
-const maxMilliseconds = int64(1<<63-1) / int64(time.Millisecond)
+// maxMilliseconds keeps what a verifier says within a time.Duration, and what is
+// added to it.
+const maxMilliseconds = int64(1<<62) / int64(time.Millisecond)
 
 // readAnswer reads an answer. Only one that is whole and agrees with itself is
 // a decision. An error holds nothing of the body.

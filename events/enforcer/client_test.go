@@ -55,7 +55,10 @@ func TestClientAsks(t *testing.T) {
 		Verdict: token.VerdictAllow, Token: someToken, Owner: someOwner, OwnerKind: token.OwnerUser, Sequence: 9, Age: 12 * time.Millisecond,
 		Bound: 30 * time.Second, Until: time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC), ByAddress: true, ByPlace: true,
 	}
-	if got != want {
+	if got.Age < want.Age {
+		t.Errorf("its age is %v, the way included", got.Age)
+	}
+	if got.Age = want.Age; got != want {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}
 	body, _ := io.ReadAll(last.Body)
@@ -96,6 +99,35 @@ func TestClientNeverGuesses(t *testing.T) {
 		if got := newClient(t, s.URL).VerifyAtLeast(t.Context(), 9, good, aQuestion); got.Reason != c.want || got.Verdict != c.want.Verdict() {
 			t.Errorf("%s: %+v", name, got)
 		}
+	}
+}
+
+// TestClientCountsTheWay: a decision that was under way for longer than it may be
+// old is none, whoever has joined the question meanwhile.
+func TestClientCountsTheWay(t *testing.T) {
+	for _, c := range []struct {
+		age, bound, took time.Duration
+		want             token.Verdict
+		stale            bool
+	}{
+		{0, 2 * time.Second, 2 * time.Second, token.VerdictAllow, false},
+		{time.Millisecond, 2 * time.Second, 2 * time.Second, token.VerdictUnavailable, true},
+		{8 * time.Second, 10 * time.Second, 3 * time.Second, token.VerdictUnavailable, true},
+		{8 * time.Second, 30 * time.Second, 3 * time.Second, token.VerdictAllow, true},
+		{time.Minute, 0, time.Minute, token.VerdictAllow, true}, // it was not told how old it may be
+	} {
+		got := arrived(token.Decision{Verdict: token.VerdictAllow, Sequence: 9, Age: c.age, Bound: c.bound}, c.took)
+		if got.Verdict != c.want || got.Stale != c.stale || got.Age != c.age+c.took || got.Sequence != 9 {
+			t.Errorf("%+v: %+v", c, got)
+		}
+	}
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, strings.Replace(wholeAnswer, `"age_ms":12`, `"age_ms":30000`, 1)) // on its way it is older than it may be
+	}))
+	t.Cleanup(slow.Close)
+	if got := newClient(t, slow.URL).Verify(good, aQuestion); got.Reason != token.ReasonStale || got.Age <= 30*time.Second {
+		t.Errorf("%+v", got)
 	}
 }
 

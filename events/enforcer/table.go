@@ -28,6 +28,12 @@ type kept struct {
 	elsewhere bool
 }
 
+// outlived reports whether a decision that has just come is too old for whoever
+// asked for it. Between its arrival and now the process may have been stopped.
+func (v *kept) outlived(now time.Time) bool {
+	return v.d.Bound > 0 && now.Sub(v.asOf) > v.d.Bound
+}
+
 // table keeps decisions, up to a number of them: of those that were not used
 // for a while one gives way.
 type table struct {
