@@ -15,6 +15,7 @@ import (
 // state is a token from one event on until the next.
 type state struct {
 	seq     uint64
+	verb    string
 	from    int64 // Unix nanoseconds: nobody can have known it before
 	settled int64 // it was in the ledger by then
 	heard   int64 // a receipts answer had said by then that it is complete; never if math.MaxInt64
@@ -32,10 +33,10 @@ func (s *state) allows(secret token.Digest, write bool) bool {
 // history is what happened, by the ledger and by who asked for it.
 type history struct {
 	tokens  map[token.ID][]state // each begins with the state of not being there
-	facts   map[uint64]fact      // what happened at a sequence
+	facts   map[fact]bool        // what happened
 	head    uint64
 	settled map[uint64]int64 // when an answer to a change, or a start, showed that it is in the ledger
-	heard   map[uint64]int64 // when it was said to be complete
+	heard   map[fact]int64   // when it was said to be complete
 	secrets []secret         // by their number
 	digests []token.Digest   // of them
 
@@ -43,8 +44,9 @@ type history struct {
 	away        [2]int64      // from when to when there was no server
 }
 
-// fact is a change of a token.
+// fact is a change of a token. A commit may hold many of different tokens.
 type fact struct {
+	seq  uint64
 	verb string
 	id   token.ID
 }
@@ -52,7 +54,7 @@ type fact struct {
 // apply adds a record of the ledger.
 func (h *history) apply(of map[token.ID]*aggregate.Token, r *events.Record) error {
 	h.head = r.Seq
-	f := fact{id: r.SubjectID()}
+	f := fact{seq: r.Seq, id: r.SubjectID()}
 	switch r.Data.(type) {
 	case *events.TokenCreated:
 		f.verb = "create"
@@ -73,9 +75,9 @@ func (h *history) apply(of map[token.ID]*aggregate.Token, r *events.Record) erro
 	if err := t.Apply(r); err != nil {
 		return err
 	}
-	h.facts[r.Seq] = f
+	h.facts[f] = true
 	h.tokens[f.id] = append(h.tokens[f.id], state{
-		seq: r.Seq, from: r.Time.UnixNano(), secret: t.Secret, alive: t.Status == aggregate.Active, write: writes(&t.Grant), heard: math.MaxInt64,
+		seq: r.Seq, verb: f.verb, from: r.Time.UnixNano(), secret: t.Secret, alive: t.Status == aggregate.Active, write: writes(&t.Grant), heard: math.MaxInt64,
 	})
 	return nil
 }
@@ -104,12 +106,12 @@ func (h *history) settle() {
 	for i := len(known) - 1; i >= 0; i-- {
 		earliest[i] = min(earliest[i+1], h.settled[known[i]])
 	}
-	for _, states := range h.tokens {
+	for id, states := range h.tokens {
 		for i := range states[1:] {
 			s := &states[1+i]
 			at, _ := slices.BinarySearch(known, s.seq)
 			s.settled = earliest[at]
-			if heard, ok := h.heard[s.seq]; ok {
+			if heard, ok := h.heard[fact{s.seq, s.verb, id}]; ok {
 				s.heard = heard
 			}
 		}
@@ -125,7 +127,7 @@ type Violations struct {
 	AfterComplete  int `json:"after_complete"` // allowed after it was said that everybody refuses
 	AfterBound     int `json:"after_bound"`    // allowed longer after the change than the bound
 	WrongRefusals  int `json:"wrong_refusals"` // refused what nothing had taken away
-	Contradictions int `json:"contradictions"` // not what the ledger says at the answer's own sequence
+	Contradictions int `json:"contradictions"` // what the ledger says neither at the answer's own sequence nor later
 	Unvouched      int `json:"unvouched"`      // allowed or refused with the server gone for longer than the bound
 	Lost           int `json:"lost"`           // acknowledged, and not in the ledger
 	Behind         int `json:"behind"`         // enforcers that did not catch up
@@ -191,10 +193,6 @@ func (c *checker) check(who string, a *answer) error {
 		c.find("%s: %s: secret %d of token %v, write %v: %v by its sequence %d, asked at %s\n  %s", who, what, a.Secret, id, a.Write, a.Verdict, a.Sequence,
 			clock(a.Begin), describe(states))
 	}
-	// An answer that says on what it rests is right there.
-	if own := sort.Search(len(states), func(i int) bool { return states[i].seq > a.Sequence }) - 1; !right(own) {
-		tell(&c.found.Contradictions, "contradicts its own sequence")
-	}
 	if down, up := c.h.away[0], c.h.away[1]; down != 0 && a.Begin > down+int64(bound) && a.End < up {
 		tell(&c.found.Unvouched, "an answer although nothing vouches for it")
 	}
@@ -210,9 +208,14 @@ func (c *checker) check(who string, a *answer) error {
 		}
 	}
 	last := sort.Search(len(states), func(i int) bool { return states[i].from > a.End }) - 1
+	// It has all up to its own sequence, and may have some more that came while it
+	// was made.
+	if own := sort.Search(len(states), func(i int) bool { return states[i].seq > a.Sequence }) - 1; !c.any(own, max(own, last), right) {
+		tell(&c.found.Contradictions, "contradicts its own sequence")
+	}
 	c.late(a, states[:last+1], right)
 	switch {
-	case !c.any(heard, last, right) && a.Verdict == token.VerdictAllow:
+	case heard > 0 && !c.any(heard, last, right) && a.Verdict == token.VerdictAllow:
 		tell(&c.found.AfterComplete, "allowed after everybody had heard")
 	case !c.any(old, last, right) && a.Verdict == token.VerdictAllow:
 		tell(&c.found.AfterBound, "allowed after the bound")
@@ -251,11 +254,11 @@ func (c *checker) late(a *answer, states []state, right func(int) bool) {
 }
 
 // lost compares what was acknowledged with the ledger.
-func (c *checker) lost(acknowledged map[uint64]fact) {
-	for seq, f := range acknowledged {
-		if got := c.h.facts[seq]; got != f {
+func (c *checker) lost(acknowledged []fact) {
+	for _, f := range acknowledged {
+		if !c.h.facts[f] {
 			c.found.Lost++
-			c.find("acknowledged at %d: %s of %v; the ledger has there: %q of %v", seq, f.verb, f.id, got.verb, got.id)
+			c.find("acknowledged at %d: %s of %v, which the ledger does not have there", f.seq, f.verb, f.id)
 		}
 	}
 }

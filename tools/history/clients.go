@@ -35,9 +35,9 @@ type clients struct {
 
 	mu           sync.Mutex // guards what follows
 	secrets      []secret
-	acknowledged map[uint64]fact
+	acknowledged []fact
 	settledAt    map[uint64]int64
-	heardAt      map[uint64]int64
+	heardAt      map[fact]int64
 	changes      Changes
 	receipts     Receipts
 	all, bound   []time.Duration // from the event to all heard, and to the bound
@@ -57,7 +57,7 @@ func newClients(a proc.Admin, file string, seed uint64) (*clients, error) {
 	}
 	c := &clients{
 		admin: a, file: f, seed: seed, watches: make(chan struct{}, maxWatches),
-		acknowledged: map[uint64]fact{}, settledAt: map[uint64]int64{}, heardAt: map[uint64]int64{},
+		settledAt: map[uint64]int64{}, heardAt: map[fact]int64{},
 	}
 	c.http.Transport = &http.Transport{MaxIdleConnsPerHost: workers + maxWatches}
 	c.ended, c.end = context.WithCancel(context.Background())
@@ -150,7 +150,7 @@ func (c *clients) create(ctx context.Context, write, anchor bool) (held, error) 
 	if err != nil {
 		return held{}, err
 	}
-	c.done(seq, fact{"create", t.ID}, &c.changes.Created)
+	c.done(fact{seq, "create", t.ID}, &c.changes.Created)
 	return held{t.ID, t.Value, write}, c.publish(secret{t.ID, t.Value, anchor})
 }
 
@@ -168,12 +168,18 @@ func (c *clients) publish(s secret) error {
 }
 
 // done notes a change that was acknowledged just now.
-func (c *clients) done(seq uint64, f fact, count *int) {
+func (c *clients) done(f fact, count *int) {
 	now := time.Now().UnixNano()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	*count++
-	c.acknowledged[seq], c.settledAt[seq] = f, now
+	c.acknowledged = append(c.acknowledged, f)
+	if _, ok := c.settledAt[f.seq]; !ok {
+		c.settledAt[f.seq] = now
+	}
+	if f.verb != "create" {
+		c.watch(f)
+	}
 }
 
 // settled notes that everything up to the head is in the ledger.
@@ -261,15 +267,13 @@ func (c *clients) step(ctx context.Context, rng *rand.Rand, t held) (held, bool,
 	case dice < 4:
 		seq, err := c.ask(ctx, http.MethodDelete, path, nil, nil)
 		if err == nil {
-			c.done(seq, fact{"revoke", t.id}, &c.changes.Revoked)
-			c.watch(t.id, seq)
+			c.done(fact{seq, "revoke", t.id}, &c.changes.Revoked)
 		}
 		return t, true, err
 	case dice < 7:
 		seq, err := c.ask(ctx, http.MethodPut, path+"/value", nil, &t.secret)
 		if err == nil {
-			c.done(seq, fact{"roll", t.id}, &c.changes.Rolled)
-			c.watch(t.id, seq)
+			c.done(fact{seq, "roll", t.id}, &c.changes.Rolled)
 			err = c.publish(secret{ID: t.id, Secret: t.secret})
 		}
 		return t, false, err
@@ -277,8 +281,7 @@ func (c *clients) step(ctx context.Context, rng *rand.Rand, t held) (held, bool,
 		t.write = !t.write
 		seq, err := c.ask(ctx, http.MethodPut, path, map[string]any{"name": "history", "policies": policies(t.write)}, nil)
 		if err == nil {
-			c.done(seq, fact{"scope", t.id}, &c.changes.Scoped)
-			c.watch(t.id, seq)
+			c.done(fact{seq, "scope", t.id}, &c.changes.Scoped)
 		}
 		return t, false, err
 	}
@@ -291,8 +294,7 @@ func (c *clients) last(ctx context.Context) uint64 {
 		if err == nil {
 			var seq uint64
 			if seq, err = c.ask(ctx, http.MethodDelete, userTokens+"/"+t.id.String(), nil, nil); err == nil {
-				c.done(seq, fact{"revoke", t.id}, &c.changes.Revoked)
-				c.watch(t.id, seq)
+				c.done(fact{seq, "revoke", t.id}, &c.changes.Revoked)
 				return seq
 			}
 		}
@@ -304,23 +306,22 @@ func (c *clients) last(ctx context.Context) uint64 {
 }
 
 // watch waits beside for who has heard of a change, if not too many do already.
-func (c *clients) watch(id token.ID, seq uint64) {
+// c.mu is held.
+func (c *clients) watch(f fact) {
 	select {
 	case c.watches <- struct{}{}:
 	default:
 		return
 	}
+	c.receipts.Watched++
 	c.watching.Go(func() {
 		defer func() { <-c.watches }()
-		c.await(id, seq)
+		c.await(f)
 	})
 }
 
-func (c *clients) await(id token.ID, seq uint64) {
-	c.mu.Lock()
-	c.receipts.Watched++
-	c.mu.Unlock()
-	path := fmt.Sprintf("%s/%v/receipts?sequence=%d&wait=receipts&timeout=10s", userTokens, id, seq)
+func (c *clients) await(f fact) {
+	path := fmt.Sprintf("%s/%v/receipts?sequence=%d&wait=receipts&timeout=10s", userTokens, f.id, f.seq)
 	for c.ended.Err() == nil {
 		var a struct {
 			Complete bool   `json:"complete"`
@@ -339,7 +340,7 @@ func (c *clients) await(id token.ID, seq uint64) {
 		now := time.Now()
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.heardAt[seq] = now.UnixNano()
+		c.heardAt[f] = now.UnixNano()
 		c.receipts.Complete++
 		if took := now.Sub(a.Event.Time); a.Why == "all_heard" {
 			c.all = append(c.all, took)

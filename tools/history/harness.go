@@ -269,27 +269,21 @@ func (h *harness) behind(ctx context.Context, seq uint64) (names []string, err e
 // load changes tokens for as long as was asked for, with all faults.
 func (h *harness) load(ctx context.Context) error {
 	faulty, quiet := context.WithCancel(ctx)
-	var faults sync.WaitGroup
-	var mu sync.Mutex
-	for _, c := range h.enforcing {
-		rng := rand.New(rand.NewPCG(h.rng.Uint64(), 2))
-		faults.Go(func() { c.suffer(faulty, rng, 2*h.read, &h.report.Faults, &mu) })
-	}
+	stormy := make(chan struct{})
+	go func() {
+		defer close(stormy)
+		h.storms(faulty, rand.New(rand.NewPCG(h.seed, 2)))
+	}()
 	changing := make(chan struct{})
 	go func() {
 		defer close(changing)
 		h.clients.change(ctx, h.changes, h.length)
 	}()
-	var err error
+	// After a kill some seconds pass until all can have heard again: the first
+	// half goes without.
+	err := pause(ctx, h.length/2)
 	for range h.restarts {
-		if err = pause(ctx, h.length/time.Duration(h.restarts+1)); err == nil {
-			h.report.Faults.Restarts++
-			h.server.Kill()
-			if err = h.start(ctx); err == nil {
-				h.clients.settled(ctx)
-			}
-		}
-		if err != nil {
+		if err = h.restart(ctx, h.length/time.Duration(2*h.restarts+2)); err != nil {
 			break
 		}
 	}
@@ -298,8 +292,46 @@ func (h *harness) load(ctx context.Context) error {
 	}
 	<-changing
 	quiet()
-	faults.Wait()
+	<-stormy
 	return errors.Join(err, ctx.Err())
+}
+
+// restart stops the server for a moment, and after a while kills it.
+func (h *harness) restart(ctx context.Context, after time.Duration) error {
+	moment := time.Duration(h.rng.Int64N(int64(h.read)))
+	if err := h.server.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	h.report.Faults.ServerPauses++
+	err := pause(ctx, moment)
+	if err := errors.Join(err, h.server.Signal(syscall.SIGCONT)); err != nil {
+		return err
+	}
+	if err := pause(ctx, max(after-moment, 0)); err != nil {
+		return err
+	}
+	h.report.Faults.Restarts++
+	h.server.Kill()
+	if err := h.start(ctx); err != nil {
+		return err
+	}
+	h.clients.settled(ctx)
+	return nil
+}
+
+// storms lets all enforcers suffer for a while, and then none, by turns.
+func (h *harness) storms(ctx context.Context, rng *rand.Rand) {
+	var mu sync.Mutex
+	for first := true; first || pause(ctx, 2*h.read) == nil; first = false {
+		storm, end := context.WithTimeout(ctx, h.read+time.Duration(rng.Int64N(int64(2*h.read))))
+		var all sync.WaitGroup
+		for _, c := range h.enforcing {
+			own := rand.New(rand.NewPCG(rng.Uint64(), 3))
+			all.Go(func() { c.suffer(storm, own, 2*h.read, &h.report.Faults, &mu) })
+		}
+		all.Wait()
+		end()
+	}
 }
 
 // leave stops the server for longer than all bounds, and waits until all have
@@ -328,7 +360,7 @@ func (h *harness) leave(ctx context.Context) error {
 // check ends the enforcers and holds their answers against the ledger.
 func (h *harness) check(ctx context.Context) error {
 	checker := &checker{h: &history{
-		tokens: map[token.ID][]state{}, facts: map[uint64]fact{}, read: h.read, write: h.write, away: h.away,
+		tokens: map[token.ID][]state{}, facts: map[fact]bool{}, read: h.read, write: h.write, away: h.away,
 		settled: h.clients.settledAt, heard: h.clients.heardAt, secrets: h.clients.secrets,
 	}}
 	checker.found, checker.findings = h.report.Violations, h.report.findings
@@ -416,7 +448,7 @@ func (c *child) judge(k *checker) error {
 // leaves it well.
 func (c *child) suffer(ctx context.Context, rng *rand.Rand, most time.Duration, count *Faults, mu *sync.Mutex) {
 	upTo := func(d time.Duration) time.Duration { return d/10 + time.Duration(rng.Int64N(int64(d))) }
-	for pause(ctx, upTo(2*most)) == nil {
+	for first := true; first || pause(ctx, upTo(most)) == nil; first = false {
 		ways := [][]*proxy{{c.http, c.nats}, {c.http}, {c.nats}}[rng.IntN(3)]
 		var ends []func()
 		lasts, which := upTo(most), (*int)(nil)
@@ -445,7 +477,7 @@ func (c *child) suffer(ctx context.Context, rng *rand.Rand, most time.Duration, 
 		mu.Lock()
 		*which++
 		mu.Unlock()
-		_ = pause(ctx, lasts) // what was begun is ended in any case
+		_ = pause(ctx, lasts) // the end of the storm ends it too
 		for _, end := range ends {
 			end()
 		}

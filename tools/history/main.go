@@ -8,8 +8,8 @@
 //
 // Wrong is an answer that allows what was taken away, after a receipts answer had
 // said that everybody has heard, or later than the staleness bound; one that
-// refuses what nothing had taken away; and one that is not what the ledger says
-// at the sequence on which the answer says it rests. "Unavailable" is neither. At
+// refuses what nothing had taken away; and one that does not go with the sequence
+// on which it says that it rests. "Unavailable" is neither. At
 // the end the server is gone for longer than the bounds: nobody may answer then,
 // and all must catch up. The exit code is 1 when anything was wrong.
 package main
@@ -56,7 +56,7 @@ func main() {
 	flag.IntVar(&o.enforcers, "enforcers", 20, "enforcers, by turns thin over HTTP, thin over NATS and with an index of their own")
 	flag.IntVar(&o.wrong, "wrong", 0, "further enforcers that never heed what they hear: they must be found")
 	flag.IntVar(&o.rate, "rate", 100, "questions a second that each enforcer is asked")
-	flag.IntVar(&o.restarts, "restarts", 2, "how many times to kill the server under the load")
+	flag.IntVar(&o.restarts, "restarts", 2, "how many times to stop the server for a moment, and to kill it, under the load")
 	flag.DurationVar(&o.read, "read", 3*time.Second, "staleness bound for reading")
 	flag.DurationVar(&o.write, "write", 2*time.Second, "staleness bound for writing")
 	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "seed of the random choices")
@@ -108,7 +108,9 @@ type Faults struct {
 	Stalls   int `json:"stalls"`
 	Delays   int `json:"delays"`
 	Pauses   int `json:"pauses"`
-	Restarts int `json:"restarts"`
+	Restarts int `json:"restarts"` // kills of the server
+	// ServerPauses are those of the server's process.
+	ServerPauses int `json:"server_pauses"`
 }
 
 // Receipts tell when changes were said to be complete, from the event on. In the
@@ -161,7 +163,7 @@ func (r *Report) print(output string) error {
 	c, f, a, q, v := r.Changes, r.Faults, r.Answers, r.Receipts, r.Violations
 	fmt.Printf("seed        %d\nenforcers   %v\n", r.Seed, r.Enforcers)
 	fmt.Printf("changes     %d: %d revoked, %d rolled, %d scoped; %d created, %d unanswered\n", c.Revoked+c.Rolled+c.Scoped, c.Revoked, c.Rolled, c.Scoped, c.Created, c.Unanswered)
-	fmt.Printf("faults      %d cuts, %d stalls, %d delays, %d pauses, %d restarts\n", f.Cuts, f.Stalls, f.Delays, f.Pauses, f.Restarts)
+	fmt.Printf("faults      %d cuts, %d stalls, %d delays, %d pauses; of the server %d pauses, %d kills\n", f.Cuts, f.Stalls, f.Delays, f.Pauses, f.ServerPauses, f.Restarts)
 	fmt.Printf("answers     %d: %d allows, %d denies, %d unavailable; %d allows after the change: p50 %.1f ms, p99 %.1f ms, at most %.1f ms\n",
 		a.All, a.Allows, a.Denies, a.Unavailable, a.Late, a.LateMS.P50, a.LateMS.P99, a.LateMS.Max)
 	fmt.Printf("receipts    %d of %d complete: %d all heard (p50 %.1f ms, p99 %.1f ms, max %.1f ms), %d by the bound (p50 %.1f ms, max %.1f ms)\n",
