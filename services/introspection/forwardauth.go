@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"time"
 
 	"watchword.dev/events/fault"
 	"watchword.dev/services/internal/web"
@@ -13,9 +12,6 @@ import (
 // forwardAuthPath is asked by nginx (auth_request), Caddy and Traefik (both
 // forward_auth) before they let a request pass.
 const forwardAuthPath = "/v1/forward-auth"
-
-// proxyRetry is when a proxy's client may try again.
-const proxyRetry = time.Second
 
 // forwardAuth answers whether a request may pass that a proxy describes in
 // headers. It answers 200, 401, 403 or 503, because nginx takes all else for a
@@ -49,7 +45,7 @@ func (s *Service) forwarded(rw http.ResponseWriter, r *http.Request) (v *Verdict
 		if p := recover(); p != nil {
 			f := web.Recovered(p)
 			s.Log.Error("forward-auth", "fault", string(f.Code), "cause", f.Error())
-			v = s.Unavailable()
+			v = s.Unavailable("a failure of ours")
 		}
 	}()
 	key := ""
@@ -59,11 +55,11 @@ func (s *Service) forwarded(rw http.ResponseWriter, r *http.Request) (v *Verdict
 	by, f := s.enforcer(key)
 	if f != nil {
 		s.throttle(rw, withKey(r, key), f) // it is counted, and the answer stays
-		return s.Unavailable()
+		return s.Unavailable("the proxy has no good key: " + string(f.Code))
 	}
 	p, told, clear := described(r.Header)
 	if !told {
-		return s.Unavailable() // the proxy is not set up for us
+		return s.Unavailable("the proxy does not say the method and the target")
 	}
 	if !clear {
 		p.Target = "" // fits no route: its client may have added what differs

@@ -90,6 +90,9 @@ func TestForwardAuthUnavailable(t *testing.T) {
 				t.Errorf("%s: %s is %q", name, id, got)
 			}
 		}
+		if name == "no routes" && !strings.Contains(log, "there are no routes") {
+			t.Errorf("%s: the log says %q", name, log)
+		}
 		if strings.Contains(log+w.Body.String(), "with a secret") {
 			t.Errorf("%s: %s", name, log)
 		}

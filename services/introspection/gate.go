@@ -6,12 +6,14 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"watchword.dev/events/enforcer"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
 	"watchword.dev/projections/verifyindex"
 	"watchword.dev/services/internal/web"
+	"watchword.dev/services/introspection/routes"
 )
 
 // EnforcerKeyHeader is where a proxy that asks for others shows its own key:
@@ -25,6 +27,13 @@ var IdentityHeaders = []string{
 	"Watchword-Token-Id", "Watchword-Owner-Id", "Watchword-Owner-Kind", "Watchword-Account-Id",
 	"Watchword-Policy-Id", "Watchword-Permission", "Watchword-Resource", web.SequenceHeader,
 }
+
+// proxyRetry is when a proxy's client may try again, tellEvery how often the log
+// says that a proxy cannot be answered.
+const (
+	proxyRetry = time.Second
+	tellEvery  = 10 * time.Second
+)
 
 // Passing is a request that a proxy holds back until it knows whether it may
 // pass.
@@ -52,11 +61,19 @@ func (s *Service) Recognise(key string) (verifyindex.EnforcerInfo, *fault.Error)
 
 // Pass decides about a request that an enforcer's proxy holds back.
 func (s *Service) Pass(ctx context.Context, by *verifyindex.EnforcerInfo, p *Passing) *Verdict {
+	var m *routes.Map
+	if s.Map != nil {
+		m = s.Map()
+	}
+	if m == nil {
+		return s.Unavailable("there are no routes: serve --routes names a file of them")
+	}
 	v := &Verdict{Status: http.StatusOK, Header: newIdentity()}
-	id, need, refusal := s.pass(ctx, by, p)
+	id, need, refusal := s.pass(ctx, by, p, m)
 	if refusal == nil {
 		identify(v.Header, &id, need)
 	} else {
+		s.Log.Debug("a proxy's request is refused", "enforcer", by.Name, "why", refusal)
 		v.refuse(refusal)
 	}
 	if s.Passed != nil {
@@ -66,9 +83,14 @@ func (s *Service) Pass(ctx context.Context, by *verifyindex.EnforcerInfo, p *Pas
 }
 
 // Unavailable is the verdict of a proxy's request that could not be looked at.
-func (s *Service) Unavailable() *Verdict {
+// Why, the log says, but not for each request.
+func (s *Service) Unavailable(why string) *Verdict {
+	if now := time.Now().UnixNano(); now-s.told.Load() > int64(tellEvery) {
+		s.told.Store(now)
+		s.Log.Warn("a proxy is told that nobody knows", "why", why)
+	}
 	v := &Verdict{Header: newIdentity()}
-	v.refuse(unavailable())
+	v.refuse(&enforcer.Refusal{Status: http.StatusServiceUnavailable, RetryAfter: proxyRetry})
 	if s.Passed != nil {
 		s.Passed(v.Status)
 	}
@@ -83,10 +105,6 @@ func newIdentity() http.Header {
 	return h
 }
 
-func unavailable() *enforcer.Refusal {
-	return &enforcer.Refusal{Status: http.StatusServiceUnavailable, RetryAfter: proxyRetry}
-}
-
 // refuse answers with f.
 func (v *Verdict) refuse(f *enforcer.Refusal) {
 	// Proxies take any other status than these for a failure of ours.
@@ -98,21 +116,36 @@ func (v *Verdict) refuse(f *enforcer.Refusal) {
 }
 
 // pass finds what p needs and asks for it.
-func (s *Service) pass(ctx context.Context, by *verifyindex.EnforcerInfo, p *Passing) (id enforcer.Identity, need []string, f *enforcer.Refusal) {
-	if s.Map == nil || s.Map() == nil {
-		return id, nil, unavailable()
-	}
+func (s *Service) pass(ctx context.Context, by *verifyindex.EnforcerInfo, p *Passing, m *routes.Map) (id enforcer.Identity, need []string, f *enforcer.Refusal) {
 	secret, f := bearerOf(p.Authorization)
 	if f != nil {
 		return id, nil, f
 	}
-	n, ok, err := s.Map().Find(p.Method, p.Host, p.Target)
+	n, ok, err := m.Find(p.Method, p.Host, p.Target)
 	if err != nil || !ok {
 		return id, nil, &enforcer.Refusal{Status: http.StatusForbidden, Code: enforcer.CodeInsufficientScope, Err: err}
 	}
-	ctx = context.WithValue(ctx, askerKey{}, by)
-	id, f = s.gate.Check(ctx, secret, n.Permission, n.Resource, p.Address)
+	id, f = s.gate.Check(context.WithValue(ctx, askerKey{}, by), secret, n.Permission, n.Resource, p.Address)
+	d := id.Decision
+	if f != nil {
+		d = f.Decision
+	}
+	s.count(by, &d, &token.Request{Permission: n.Permission, Resource: n.Resource, Address: p.Address})
 	return id, n.Resource, f
+}
+
+// count tells of a decision, if there was one: a secret of no form at all is
+// refused without.
+func (s *Service) count(by *verifyindex.EnforcerInfo, d *token.Decision, ask *token.Request) {
+	if d.Verdict == token.VerdictDeny && d.Reason == token.ReasonNone {
+		return
+	}
+	if s.Observe != nil {
+		s.Observe(by.ID, d)
+	}
+	if s.Count != nil {
+		s.Count.Lane().Decision(d, ask)
+	}
 }
 
 // bearerOf returns the secret in Authorization. Another scheme is as good as
@@ -136,7 +169,7 @@ func bearerOf(lines []string) (string, *enforcer.Refusal) {
 // askerKey is under which a context holds the enforcer that asks.
 type askerKey struct{}
 
-// within decides for the enforcer in the context, and counts.
+// within decides for the enforcer in the context.
 type within struct{ s *Service }
 
 // Verify implements enforcer.Decider; it is not called.
@@ -150,14 +183,7 @@ func (w within) VerifyContext(ctx context.Context, secret string, ask *token.Req
 	if !ok {
 		return token.Decision{Verdict: token.VerdictUnavailable, Reason: token.ReasonNotReady}
 	}
-	d := w.s.Decider.VerifyWithin(by.Ceiling, secret, ask)
-	if w.s.Observe != nil {
-		w.s.Observe(by.ID, &d)
-	}
-	if w.s.Count != nil {
-		w.s.Count.Lane().Decision(&d, ask)
-	}
-	return d
+	return w.s.Decider.VerifyWithin(by.Ceiling, secret, ask)
 }
 
 // identify fills in who was let through, and to what.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"watchword.dev/events/aggregate"
@@ -84,6 +85,7 @@ type Service struct {
 	Config
 	works    sync.Pool // of *work
 	gate     *enforcer.Enforcer
+	told     atomic.Int64 // when the log was told of a proxy, in Unix nanoseconds
 	throttle func(http.ResponseWriter, *http.Request, *fault.Error) *fault.Error
 }
 

@@ -36,13 +36,14 @@ const KeyMetadata = "watchword-enforcer-key"
 const (
 	maxMessage  = 1 << 20
 	maxMetadata = 16 << 10
+	maxStreams  = 1000 // of one connection
 )
 
 // Gate decides. introspection.Service is one.
 type Gate interface {
 	Recognise(key string) (verifyindex.EnforcerInfo, *fault.Error)
 	Pass(ctx context.Context, by *verifyindex.EnforcerInfo, p *introspection.Passing) *introspection.Verdict
-	Unavailable() *introspection.Verdict
+	Unavailable(why string) *introspection.Verdict
 }
 
 // Server answers Envoy. Until Open it says that it is unavailable.
@@ -67,7 +68,7 @@ func (s *Server) Open(g Gate) { s.gate.Store(&g) }
 
 // GRPC returns a gRPC server for s with bounds on what callers may send.
 func (s *Server) GRPC(o ...grpc.ServerOption) *grpc.Server {
-	g := grpc.NewServer(append(o, grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxMetadata))...)
+	g := grpc.NewServer(append(o, grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxMetadata), grpc.MaxConcurrentStreams(maxStreams))...)
 	authv3.RegisterAuthorizationServer(g, s)
 	return g
 }
@@ -82,12 +83,12 @@ func (s *Server) Check(ctx context.Context, r *authv3.CheckRequest) (answer *aut
 		if p := recover(); p != nil {
 			f := web.Recovered(p)
 			s.log.Error("ext_authz", "fault", string(f.Code), "cause", f.Error())
-			answer = denied((*gate).Unavailable())
+			answer = denied((*gate).Unavailable("a failure of ours"))
 		}
 	}()
 	by, f := (*gate).Recognise(s.keyOf(ctx))
 	if f != nil {
-		return denied((*gate).Unavailable()), nil
+		return denied((*gate).Unavailable("Envoy has no good key: " + string(f.Code))), nil
 	}
 	v := (*gate).Pass(ctx, &by, passing(r.GetAttributes()))
 	if v.Status != http.StatusOK {
