@@ -223,11 +223,17 @@ func (s *Service) eventOf(t *aggregate.Token, owner directory.Owner, seq uint64)
 	if t.Template != "" {
 		sweeps = append(sweeps, revocations.SweepSubject(events.SweepTemplate, t.Template))
 	}
+	for _, sweep := range sweeps {
+		// What has ended was changed last by what has ended it.
+		if e, ok, err := s.Receipts.About(sweep, t.Seq); t.Status == aggregate.Revoked && (ok || err != nil) {
+			return e, ok, err
+		}
+	}
 	consider := func(e revocations.Event, ok bool, problem error) {
 		if err == nil {
 			err = problem
 		}
-		if ok && e.Seq > newest.Seq && !t.Created.After(e.Time) {
+		if ok && e.Seq > newest.Seq && !t.Created.After(e.Time) && (e.Through == 0 || t.Number <= e.Through) {
 			newest, there = e, true
 		}
 	}

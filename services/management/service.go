@@ -32,6 +32,9 @@ type Directory interface {
 	Tokens(directory.TokenQuery) (directory.Page[aggregate.Token], error)
 	TokensAfter(o directory.Owner, after token.ID, most int) ([]aggregate.Token, error)
 	TokenCounts(directory.Owner) (directory.Counts, bool, error)
+	LivingCount(directory.Selection) (uint64, error)
+	LivingAfter(of directory.Selection, after token.ID, most int, visit func(*aggregate.Token) error) (token.ID, error)
+	Position() events.Position
 	User(token.ID) (aggregate.User, bool, error)
 	UserByEmail(index string) (aggregate.User, bool, error)
 	AllUsers(directory.Listing) (directory.Page[aggregate.User], error)
@@ -162,6 +165,7 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.Handle(http.MethodGet, base+"/memberships", s.listMemberships)
 
 	s.directoryRoutes(rt)
+	s.incidentRoutes(rt)
 	rt.Handle(http.MethodGet, prefill.Path, s.readLink)
 	rt.Handle(http.MethodPost, importPath, s.importTokens)
 	rt.Exempt(importPath)
