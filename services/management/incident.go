@@ -174,6 +174,10 @@ func (s *Service) sweep(x *web.Exchange, c *caller, in *incident) error {
 // getIncidentReceipts answers who has heard of a sweep, or of the revocation of a
 // token, at a sequence.
 func (s *Service) getIncidentReceipts(x *web.Exchange) error {
+	c, err := s.reader(x)
+	if err != nil {
+		return err
+	}
 	q := x.Request().URL.Query()
 	seq, err := sequenceParameter(q)
 	if err == nil && seq == 0 {
@@ -183,10 +187,6 @@ func (s *Service) getIncidentReceipts(x *web.Exchange) error {
 		return err
 	}
 	wait, err := waitParameter(q)
-	if err != nil {
-		return err
-	}
-	c, err := s.reader(x)
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,8 @@ func (l *lab) bodied(ids map[string]string) []route {
 		route{"PUT", account + "/token_policy", asAdmin, `{"tokens_max":1}`, false, web.MaxBody},
 		route{"POST", account + "/token_policy/preview", asAdmin, `{"policy":{"tokens_max":1}}`, true, web.MaxBody},
 		route{"POST", account + "/token_policy/apply", asAdmin, `{"limit":1}`, true, web.MaxBody},
+		route{"POST", incidentPath, asAdmin, `{"template":"x","confirm":true}`, false, web.MaxBody},
+		route{"POST", incidentPath + "/preview", asAdmin, `{"template":"x"}`, false, web.MaxBody},
 		route{"POST", "/client/v4/zones", asAdmin, `{"name":"n","account":{"id":"` + l.admin.account.String() + `"}}`, false, web.MaxBody},
 		route{"PATCH", "/client/v4/zones/" + l.zone, asAdmin, `{"name":"n"}`, false, web.MaxBody},
 		route{"DELETE", "/client/v4/zones/" + l.zone, asAdmin, `{"reason":"r"}`, true, web.MaxBody},

@@ -186,6 +186,7 @@ func TestEveryRoute(t *testing.T) {
 	try("GET", "/client/v4/accounts", "/client/v4/accounts", as, nil)
 	try("GET", "/client/v4/accounts/"+l.admin.account.String(), "/client/v4/accounts/{account_id}", as, nil)
 	l.tryDirectory(try)
+	l.tryIncident(try)
 	l.tryImports(try)
 	l.tryDirectoryImport(try)
 	try("GET", "/client/v4/memberships", "/client/v4/memberships", as, nil)

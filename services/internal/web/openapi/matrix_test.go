@@ -87,6 +87,9 @@ func (l *lab) about(r web.Route, p person, n int) string {
 	put("{id}", func() string { return l.zoneOf(p) })
 	put("{type}", func() string { return typeZone })
 	put("{account_id}", func() string { return p.account.String() })
+	if r.Pattern == incidentPath+"/receipts" {
+		path += "?sequence=1&by=account&selected=" + p.account.String()
+	}
 	return path
 }
 
@@ -100,6 +103,8 @@ func (l *lab) wish(r web.Route, p person, n int) string {
 		return imports(foreign(p.email, fmt.Sprint("of elsewhere ", n), grant("n", dnsWrite, typeZone+"."+l.zoneOf(p))))
 	case r.Pattern == importDirectoryPath:
 		return entries(fmt.Sprintf(`{"kind":"resource","type":%q,"id":"n%d","name":"n","account":%q}`, typeZone, n, p.account))
+	case strings.HasPrefix(r.Pattern, incidentPath):
+		return `{"account":"` + p.account.String() + `","through":1,"confirm":true}` // nobody had made one by then
 	case last == "zones":
 		return `{"name":"n","account":{"id":"` + p.account.String() + `"}}`
 	case last == "resources":
