@@ -149,12 +149,15 @@ const receiptPoll = 250 * time.Millisecond
 // prints the end of it.
 func (a *App) awaitReceipts(ctx context.Context, c *client, path string, timeout time.Duration) error {
 	line := a.newLine()
-	deadline := time.Now().Add(timeout)
+	deadline, first := time.Now().Add(timeout), "?"
+	if strings.Contains(path, "?") {
+		first = "&"
+	}
 	for {
 		left := time.Until(deadline)
 		query := ""
 		if left > 0 {
-			query = "?wait=receipts&timeout=" + min(left, receiptPoll).Round(time.Millisecond).String()
+			query = first + "wait=receipts&timeout=" + min(left, receiptPoll).Round(time.Millisecond).String()
 		}
 		if left > 0 && left < time.Millisecond {
 			query = ""
