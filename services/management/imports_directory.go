@@ -33,6 +33,9 @@ type importedEntry struct {
 	Roles    []string `json:"roles"`    // names or ids
 	Type     string   `json:"type"`
 	Parent   string   `json:"parent"` // key; or Account
+	// Assumed are what the row names and the same import makes before it, so
+	// that a dry run takes it for made: user, account or parent.
+	Assumed []string `json:"assumed"`
 }
 
 // directoryImport is one request of an import of the directory.
@@ -42,8 +45,7 @@ type directoryImport struct {
 	places map[string]importPlace
 }
 
-// importPlace is the account that rows name. Both are nil for one that a dry
-// run takes for made by then.
+// importPlace is the account that rows name.
 type importPlace struct {
 	st  *standing
 	err error
@@ -228,17 +230,22 @@ func (r *directoryImport) find(ref string) (*standing, error) {
 	return nil, fault.New(fault.InvalidField).WithPointer("/account").WithDetail("several accounts have this name: say which by its id")
 }
 
+// made reports whether a dry run takes for made what is not there: only
+// operators make all that a row can rest on.
+func (r *directoryImport) made(b *importedEntry, what string) bool {
+	return r.dry && r.c.operator() && slices.Contains(b.Assumed, what)
+}
+
 // place is find for what lies in an account: many rows name the same. It
-// returns nil for one that a dry run takes for made by then.
-func (r *directoryImport) place(ref string) (*standing, error) {
+// returns nil for one that a dry run takes for made.
+func (r *directoryImport) place(b *importedEntry) (*standing, error) {
+	ref := b.Account
 	r.mu.Lock()
 	p, ok := r.places[ref]
 	r.mu.Unlock()
 	if !ok {
 		p.st, p.err = r.find(ref)
 		switch {
-		case errors.Is(p.err, fault.AccountNotFound) && r.dry && r.c.operator():
-			p = importPlace{}
 		case errors.Is(p.err, fault.AccountNotFound):
 			p.err = fault.New(fault.AccountNotFound).WithPointer("/account")
 		case p.err == nil && !r.s.holds(r.c, p.st, writeAccount):
@@ -247,6 +254,9 @@ func (r *directoryImport) place(ref string) (*standing, error) {
 		r.mu.Lock()
 		r.places[ref] = p
 		r.mu.Unlock()
+	}
+	if errors.Is(p.err, fault.AccountNotFound) && r.made(b, "account") {
+		return nil, nil
 	}
 	return p.st, p.err
 }
@@ -264,18 +274,18 @@ func (r *directoryImport) member(b *importedEntry) (importOutcome, error) {
 	if err != nil {
 		return none, err
 	}
-	st, err := r.place(b.Account)
-	if err != nil || st == nil {
-		return importOutcome{Outcome: importCreated}, err
+	st, err := r.place(b)
+	if err != nil {
+		return none, err
 	}
 	u, ok, err := r.s.Directory.UserByEmail(r.s.Sealer.EmailIndex(b.Email))
 	switch {
 	case err != nil:
 		return none, err
-	case !ok && r.dry && r.c.operator():
-		return importOutcome{Outcome: importCreated}, nil
-	case !ok:
+	case !ok && !r.made(b, "user"):
 		return none, fault.New(fault.UserNotFound).WithPointer("/email")
+	case !ok, st == nil:
+		return importOutcome{Outcome: importCreated}, nil
 	}
 	m, ok, err := r.s.Directory.MemberOf(st.account.ID, u.ID)
 	switch {
@@ -305,7 +315,7 @@ func (r *directoryImport) resource(b *importedEntry) (importOutcome, error) {
 		return none, err
 	}
 	if b.Account != "" {
-		st, err := r.place(b.Account)
+		st, err := r.place(b)
 		if err != nil || st == nil {
 			return importOutcome{Outcome: importCreated, ID: b.ID}, err
 		}
@@ -358,8 +368,8 @@ func (r *directoryImport) mayLieIn(b *importedEntry) error {
 		return nil
 	}
 	err := r.s.writable(r.c, b.Parent)
-	if r.dry && r.c.operator() && (errors.Is(err, fault.InvalidParent) || errors.Is(err, fault.AccountNotFound)) {
-		return nil // made by then
+	if r.made(b, "parent") && (errors.Is(err, fault.InvalidParent) || errors.Is(err, fault.AccountNotFound)) {
+		return nil
 	}
 	return err
 }

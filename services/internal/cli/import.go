@@ -82,6 +82,9 @@ func (a *App) importDirectory(ctx context.Context, name string, dry bool, worker
 	if err != nil {
 		return Fail(ExitLocal, fmt.Errorf("%s: %w", name, err))
 	}
+	if dry {
+		assume(waves)
+	}
 	c, err := a.client()
 	if err != nil {
 		return err
@@ -199,5 +202,5 @@ func (a *App) importSummary(im *importer) error {
 		}
 		fmt.Fprintf(a.Err, "  line %d: %s\n", f.Line, terminalSafe(f.Text))
 	}
-	return Fail(ExitRemote, fmt.Errorf("%d things could not be imported", len(im.failures)), "run the same command again: what is done already is left alone")
+	return Fail(ExitRemote, fmt.Errorf("%d things could not be imported", len(im.failures)), "mend what is named above and run the same command again: what is done already is left alone")
 }

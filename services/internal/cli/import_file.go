@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -34,6 +36,8 @@ type entryIn struct {
 	Roles    []string `yaml:"roles" json:"roles,omitzero"`
 	Type     string   `yaml:"type" json:"type,omitzero"`
 	Parent   string   `yaml:"parent" json:"parent,omitzero"` // key; or Account
+	// Assumed is what it names and the same file makes, for a dry run.
+	Assumed []string `yaml:"-" json:"assumed,omitzero"`
 }
 
 func (e *entryIn) String() string {
@@ -94,6 +98,33 @@ func readDirectory(name string, r io.Reader) ([][]*entryIn, error) {
 	return append(waves[:3], byDepth...), err
 }
 
+// assume notes of each entry what it rests on and the file makes itself.
+func assume(waves [][]*entryIn) {
+	made := map[string]bool{}
+	for _, wave := range waves {
+		for _, e := range wave {
+			switch e.Kind {
+			case "user":
+				made["user "+strings.ToLower(e.Email)] = true
+			case "account":
+				made["account "+e.Name], made["account "+e.ID], made["parent com.cloudflare.api.account."+e.ID] = true, true, true
+			case "resource":
+				made["parent "+e.Type+"."+e.ID] = true
+			}
+		}
+	}
+	for _, wave := range waves {
+		for _, e := range wave {
+			for what, name := range map[string]string{"user": strings.ToLower(e.Email), "account": e.Account, "parent": e.Parent} {
+				if e.Kind != "user" && name != "" && made[what+" "+name] {
+					e.Assumed = append(e.Assumed, what)
+				}
+			}
+			slices.Sort(e.Assumed)
+		}
+	}
+}
+
 // layers puts resources behind those of the same file in which they lie.
 func layers(all []*entryIn) (out [][]*entryIn, err error) {
 	left := map[string]*entryIn{}
@@ -118,10 +149,11 @@ func layers(all []*entryIn) (out [][]*entryIn, err error) {
 	return out, nil
 }
 
-// firstOf returns the entry that stands first in the file.
+// firstOf returns the entry that stands first in the file, and of one line the
+// one with the smaller key.
 func firstOf(some map[string]*entryIn) (first *entryIn) {
-	for _, e := range some {
-		if first == nil || e.line < first.line {
+	for _, key := range slices.Sorted(maps.Keys(some)) {
+		if e := some[key]; first == nil || e.line < first.line {
 			first = e
 		}
 	}

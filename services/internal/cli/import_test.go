@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -70,5 +72,41 @@ func TestDirectoryHelp(t *testing.T) {
 		if len(w) != 1 {
 			t.Errorf("%d things in wave %d", len(w), i)
 		}
+	}
+}
+
+// TestAssume: a dry run takes for made what the same file makes, and nothing
+// else.
+func TestAssume(t *testing.T) {
+	waves, err := readDirectory("f.yaml", strings.NewReader(`
+users: [{email: Ada@example.com}]
+accounts: [{name: New}, {name: Known, id: 0000000000000000000000000000000b}]
+members:
+- {email: ada@example.com, account: New, roles: [r]}
+- {email: ada@example.com, account: Old, roles: [r]}
+- {email: bob@example.com, account: 0000000000000000000000000000000b, roles: [r]}
+resources:
+- {type: t, id: a, name: a, account: New}
+- {type: t, id: b, name: b, parent: t.a}
+- {type: t, id: c, name: c, parent: t.x}
+- {type: t, id: d, name: d, parent: com.cloudflare.api.account.0000000000000000000000000000000b}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	assume(waves)
+	got := map[string]string{}
+	for _, e := range slices.Concat(waves...) {
+		if len(e.Assumed) > 0 {
+			got[e.String()] = strings.Join(e.Assumed, " ")
+		}
+	}
+	want := map[string]string{
+		"member ada@example.com of New": "account user", "member ada@example.com of Old": "user",
+		"member bob@example.com of 0000000000000000000000000000000b": "account",
+		"resource t.a": "account", "resource t.b": "parent", "resource t.d": "parent",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v", got)
 	}
 }

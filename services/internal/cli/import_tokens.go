@@ -402,7 +402,7 @@ func (a *App) tokenSummary(im *tokenImport, whole bool) error {
 	case !whole:
 		return nil // there is an error that says why
 	case failed > 0:
-		return Fail(ExitRemote, fmt.Errorf("%d tokens could not be imported", failed), "run the same command again: what is done already is left alone")
+		return Fail(ExitRemote, fmt.Errorf("%d tokens could not be imported", failed), "mend what is named above and run the same command again: what is done already is left alone")
 	}
 	return nil
 }

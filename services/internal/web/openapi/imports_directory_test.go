@@ -67,7 +67,13 @@ func TestImportDirectory(t *testing.T) {
 		}
 	}
 	before := l.ledger.Head()
-	expect("a dry run", l.enters(as, "?dry_run=true", append(first, second...)...), "created")
+	var assuming []string
+	for _, row := range second {
+		assuming = append(assuming, strings.TrimSuffix(row, "}")+`,"assumed":["account","parent","user"]}`)
+	}
+	expect("a dry run", l.enters(as, "?dry_run=true", append(first, assuming...)...), "created")
+	expect("a dry run of what rests on nothing", l.enters(as, "?dry_run=true", second...), "refused")
+	expect("assumptions without a dry run", l.enters(as, "", assuming...), "refused")
 	if l.ledger.Head() != before {
 		t.Error("a dry run wrote something")
 	}
