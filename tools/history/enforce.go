@@ -4,12 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net/http"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -27,9 +27,8 @@ import (
 	"watchword.dev/events/feed"
 	"watchword.dev/events/feed/sse"
 	"watchword.dev/events/receipt"
-	"watchword.dev/events/stream"
 	"watchword.dev/events/token"
-	"watchword.dev/projections/projector"
+	"watchword.dev/projections/localindex"
 	"watchword.dev/projections/verifyindex"
 )
 
@@ -39,9 +38,10 @@ const jobVariable = "WATCHWORD_HISTORY_JOB"
 
 // The kinds of enforcers.
 const (
-	thinSSE  = "sse"  // a cache that hears the events over HTTP
-	thinNATS = "nats" // a cache that hears them over NATS
-	full     = "full" // an index of its own
+	thinHTTP = "thin-http" // a cache that hears the events over HTTP
+	thinNATS = "thin-nats" // a cache that hears them over NATS
+	fullHTTP = "full-http" // an index of its own that hears them over HTTP
+	fullNATS = "full-nats"
 	deaf     = "deaf" // wrong on purpose: it says what it hears, and does not heed it
 )
 
@@ -104,12 +104,15 @@ func runJob(path string) error {
 // enforcing is an enforcing service: it asks itself.
 type enforcing struct {
 	job
-	log      *slog.Logger
-	who      credentials.File
-	nc       *nats.Conn // of those over NATS
-	guard    *enforcer.Enforcer
-	reporter *receipt.Reporter
-	file     *os.File
+	log    *slog.Logger
+	who    credentials.File
+	key    ed25519.PrivateKey // of who
+	client *enforcer.Client
+	nc     *nats.Conn // of those over NATS
+
+	guard   *enforcer.Enforcer
+	follow  func(context.Context) error // until the context ends, and then it says bye
+	release func() error
 
 	mu      sync.Mutex
 	secrets []secret
@@ -118,214 +121,138 @@ type enforcing struct {
 }
 
 func (e *enforcing) run(ctx context.Context) error {
-	var err error
-	if e.who, err = credentials.Read(e.Credentials); err != nil {
-		return err
-	}
-	if e.file, err = os.OpenFile(e.Answers, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
-		return err
-	}
-	defer e.file.Close()
-	e.out = bufio.NewWriter(e.file)
-	if e.Kind == thinNATS || e.Kind == full {
-		if e.nc, err = feed.Connect(e.NATS, e.who.SeedFile, e.who.ID.String(), e.log, nats.IgnoreDiscoveredServers()); err != nil {
-			return err
-		}
-		defer e.nc.Close()
-	}
-	if err := e.report(); err != nil {
-		return err
-	}
-	for e.reporter.Hello(ctx) != nil {
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
-			return nil
-		}
-	}
-	follow, release, err := e.build(ctx)
+	file, err := os.OpenFile(e.Answers, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	defer release()
-	var wg sync.WaitGroup
-	reporting, bye := context.WithCancel(context.Background())
-	defer bye()
-	wg.Go(func() { _ = e.reporter.Run(reporting) }) // without a bye its lease ends
-	wg.Go(func() { follow(ctx) })
-	wg.Go(func() { e.load(ctx) })
+	defer file.Close()
+	e.out = bufio.NewWriter(file)
+	if err := e.connect(); err != nil {
+		return err
+	}
+	defer e.client.Close()
+	if e.nc != nil {
+		defer e.nc.Close()
+	}
+	if e.Kind == fullHTTP || e.Kind == fullNATS {
+		err = e.buildFull(ctx)
+	} else {
+		err = e.buildThin()
+	}
+	if err != nil {
+		return err
+	}
+	// Its last word is that it verifies nothing more, so the asking ends first.
+	following, stop := context.WithCancel(context.Background())
+	defer stop()
+	followed := make(chan error, 1)
+	go func() { followed <- e.follow(following) }()
 	var asking sync.WaitGroup
+	asking.Go(func() { e.load(ctx) })
 	for n := range askers {
 		asking.Go(func() { e.ask(ctx, rand.New(rand.NewPCG(e.Seed, uint64(n)))) })
 	}
 	asking.Wait()
-	bye()
-	wg.Wait()
-	return e.out.Flush()
+	stop()
+	if err = <-followed; errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, e.release(), e.out.Flush())
 }
 
-// report makes what says how far this enforcer has come.
-func (e *enforcing) report() error {
+// connect reads who it is, and makes its ways to the server.
+func (e *enforcing) connect() error {
+	var err error
+	if e.who, err = credentials.Read(e.Credentials); err != nil {
+		return err
+	}
 	seed, err := os.ReadFile(e.who.SeedFile)
 	if err != nil {
 		return err
 	}
-	key, err := receipt.ParseSeed(strings.TrimSpace(string(seed)))
+	if e.key, err = receipt.ParseSeed(strings.TrimSpace(string(seed))); err != nil {
+		return err
+	}
+	if e.client, err = enforcer.NewClient(enforcer.ClientConfig{URLs: []string{e.HTTP}, Key: token.NewSecret(e.who.Key), Log: e.log}); err != nil {
+		return err
+	}
+	if e.Kind == thinNATS || e.Kind == fullNATS {
+		e.nc, err = feed.Connect(e.NATS, e.who.SeedFile, e.who.ID.String(), e.log, nats.IgnoreDiscoveredServers())
+	}
+	return err
+}
+
+// publisher brings the receipts the way that the events come.
+func (e *enforcing) publisher() (receipt.Publisher, error) {
+	if e.nc == nil {
+		return e.client, nil
+	}
+	return feed.NewPublisher(e.nc)
+}
+
+// events is the feed.
+func (e *enforcing) events(pulse func(events.Pulse, time.Time), key ed25519.PublicKey) (enforcer.Newest, error) {
+	if e.nc == nil {
+		return sse.New(sse.Config{URL: e.HTTP, Key: e.who.Key, Pulse: pulse, PulseKey: key, Log: e.log})
+	}
+	return feed.New(e.nc, feed.Config{Pulse: pulse, PulseKey: key, Log: e.log}), nil
+}
+
+// buildThin makes a cache before the verifier.
+func (e *enforcing) buildThin() error {
+	publisher, err := e.publisher()
 	if err != nil {
 		return err
 	}
-	var publisher receipt.Publisher = overHTTP{e.HTTP + "/v1/receipts", e.who.Key}
-	if e.nc != nil {
-		cfg := stream.Config{Log: e.log}
-		kept, err := stream.OpenReceipts(e.nc, cfg)
-		if err != nil {
-			return err
-		}
-		progress, err := stream.OpenProgress(e.nc, cfg)
-		if err != nil {
-			return err
-		}
-		publisher = overNATS{kept, progress}
-	}
-	e.reporter, err = receipt.NewReporter(receipt.Config{
-		Enforcer: e.who.ID, Key: key, Publisher: publisher, Region: e.who.Region, Bound: time.Duration(max(e.Read, e.Write)), Log: e.log,
+	reporter, err := receipt.NewReporter(receipt.Config{
+		Enforcer: e.who.ID, Key: e.key, Publisher: publisher, Region: e.who.Region, Bound: time.Duration(max(e.Read, e.Write)), Log: e.log,
 	})
-	return err
-}
-
-// overHTTP sends receipts to a node.
-type overHTTP struct{ url, key string }
-
-// Publish implements receipt.Publisher.
-func (p overHTTP) Publish(ctx context.Context, _ string, data []byte) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(data))
 	if err != nil {
 		return err
 	}
-	r.Header = http.Header{"Authorization": {"Bearer " + p.key}, "Content-Type": {"application/json"}}
-	resp, err := http.DefaultClient.Do(r)
+	cache, err := enforcer.NewCache(enforcer.CacheConfig{Source: e.client, Reports: reporter, Log: e.log})
 	if err != nil {
 		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status)
-	}
-	_, err = io.Copy(io.Discard, resp.Body)
-	return err
-}
-
-// overNATS stores receipts itself.
-type overNATS struct{ kept, progress *stream.Told }
-
-// Publish implements receipt.Publisher.
-func (p overNATS) Publish(ctx context.Context, subject string, data []byte) error {
-	if strings.HasPrefix(subject, stream.ProgressPrefix) {
-		return p.progress.Publish(ctx, subject, data)
-	}
-	return p.kept.Publish(ctx, subject, data)
-}
-
-// build makes the guard, and returns what must run beside it and what to do at
-// the end.
-func (e *enforcing) build(ctx context.Context) (follow func(context.Context), release func(), err error) {
-	if e.Kind == full {
-		return e.buildFull(ctx)
-	}
-	client, err := enforcer.NewClient(enforcer.ClientConfig{URLs: []string{e.HTTP}, Key: token.NewSecret(e.who.Key), Log: e.log})
-	if err != nil {
-		return nil, nil, err
-	}
-	cache, err := enforcer.NewCache(enforcer.CacheConfig{Source: client, Log: e.log})
-	if err != nil {
-		return nil, nil, err
 	}
 	var decider enforcer.Decider = cache
 	if e.Kind == deaf {
 		decider = &forEver{Decider: cache, kept: map[string]token.Decision{}}
 	}
 	if e.guard, err = enforcer.New(enforcer.Config{Decider: decider}); err != nil {
-		return nil, nil, err
+		return err
 	}
-	var newest enforcer.Newest
-	if e.nc != nil {
-		newest = overCore{feed.New(e.nc, feed.Config{Pulse: cache.Observe, Log: e.log})}
-	} else if newest, err = sse.New(sse.Config{URL: e.HTTP, Key: e.who.Key, Pulse: cache.Observe, Log: e.log}); err != nil {
-		return nil, nil, err
+	newest, err := e.events(cache.Observe, nil)
+	e.follow = func(ctx context.Context) error {
+		return enforcer.FollowReporting(ctx, newest, reporter, cache, e.guard)
 	}
-	return func(ctx context.Context) {
-		_ = enforcer.FollowNewest(ctx, newest, cache, e.guard, told{e.reporter}) // ends with ctx
-	}, client.Close, nil
+	e.release = func() error { return nil }
+	return err
 }
 
-// overCore is a feed over NATS that knows where the ledger ends.
-type overCore struct{ *feed.Reader }
-
-// Newest implements enforcer.Newest.
-func (f overCore) Newest(ctx context.Context) (events.Position, error) {
-	head, err := f.Head(ctx)
+// buildFull makes an index, from a snapshot.
+func (e *enforcing) buildFull(ctx context.Context) error {
+	publisher, err := e.publisher()
 	if err != nil {
-		return events.Position{}, err
+		return err
 	}
-	return f.PositionAt(ctx, head)
-}
-
-// told tells the reporter what the followers before it have applied.
-type told struct{ *receipt.Reporter }
-
-// Begin implements enforcer.Follower.
-func (t told) Begin(at events.Position) { t.Reporter.Applied(at, false) }
-
-// Applied implements enforcer.Follower.
-func (t told) Applied(c *events.Commit) { t.Reporter.Applied(c.End, revokes(c)) }
-
-// Lost implements enforcer.Follower.
-func (t told) Lost(error) {}
-
-func revokes(c *events.Commit) bool {
-	for i := range c.Records {
-		if receipt.Revokes(c.Records[i].Data) {
-			return true
-		}
-	}
-	return false
-}
-
-// buildFull makes an index, and waits until it has what was there at the hello.
-func (e *enforcing) buildFull(ctx context.Context) (func(context.Context), func(), error) {
 	write := time.Duration(e.Write)
-	index, err := verifyindex.Open(verifyindex.Options{
-		Dir: e.Dir, MemoryBytes: 64 << 20, Bounds: verifyindex.Bounds{Read: time.Duration(e.Read), Write: write, Admin: write}, Log: e.log,
+	index, err := localindex.Open(ctx, localindex.Config{
+		Dir: e.Dir, Enforcer: e.who.ID, Key: e.key, Publisher: publisher, Region: e.who.Region, Snapshots: e.client, MemoryBytes: 64 << 20,
+		Bounds: verifyindex.Bounds{Read: time.Duration(e.Read), Write: write, Admin: write}, Log: e.log,
 	})
 	if err != nil {
-		return nil, nil, err
-	}
-	reader := feed.New(e.nc, feed.Config{Pulse: index.Observe, Log: e.log})
-	runner := index.Follow(reader, projector.Options{Applied: func(commits []events.Commit) {
-		revoked := false
-		for i := range commits {
-			revoked = revoked || revokes(&commits[i])
-		}
-		e.reporter.Applied(commits[len(commits)-1].End, revoked)
-	}})
-	ended := make(chan error, 1)
-	go func() { ended <- runner.Run(ctx) }()
-	head, err := reader.Head(ctx)
-	for ; err != nil; head, err = reader.Head(ctx) {
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
-			return nil, nil, err
-		}
-	}
-	if err := index.Wait(ctx, head); err != nil {
-		return nil, nil, err
+		return err
 	}
 	if e.guard, err = enforcer.New(enforcer.Config{Decider: index}); err != nil {
-		return nil, nil, err
+		return errors.Join(err, index.Close())
 	}
-	follow := func(ctx context.Context) {
-		if err := <-ended; ctx.Err() == nil {
-			e.log.Error("the index is fed no more", "error", err)
-		}
+	reader, err := e.events(index.Observe, index.PulseKey())
+	if err != nil {
+		return errors.Join(err, index.Close())
 	}
-	return follow, func() { _ = index.Close() }, nil // its data is thrown away
+	e.follow = func(ctx context.Context) error { return index.Run(ctx, reader, e.guard) }
+	e.release = index.Close
+	return nil
 }
 
 // forEver is a decider that keeps every yes, whatever it hears.
@@ -404,16 +331,14 @@ func (e *enforcing) ask(ctx context.Context, rng *rand.Rand) {
 		if !ok {
 			continue
 		}
-		a := answer{Secret: which, Write: rng.IntN(2) == 0, Verdict: token.VerdictUnavailable}
+		a := answer{Secret: which, Write: rng.IntN(2) == 0}
 		permission := permissionRead
 		if a.Write {
 			permission = permissionWrite
 		}
 		a.Begin = time.Now().UnixNano()
-		if !e.reporter.Lapsed() {
-			id, _ := e.guard.Check(ctx, s.Secret, permission, e.Chain, address)
-			a.Verdict, a.Sequence = id.Verdict, id.Sequence
-		}
+		id, _ := e.guard.Check(ctx, s.Secret, permission, e.Chain, address)
+		a.Verdict, a.Sequence = id.Verdict, id.Sequence
 		a.End = time.Now().UnixNano()
 		if ctx.Err() != nil {
 			return // the end has cut it short

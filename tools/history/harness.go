@@ -130,7 +130,7 @@ func (h *harness) start(ctx context.Context) error {
 
 // launch enrolls the enforcers, starts them and waits until all verify.
 func (h *harness) launch(ctx context.Context) error {
-	kinds := [...]string{thinSSE, thinNATS, full}
+	kinds := [...]string{thinHTTP, thinNATS, fullHTTP, fullNATS}
 	for n := range h.enforcers + h.wrong {
 		kind := kinds[n%len(kinds)]
 		if n >= h.enforcers {

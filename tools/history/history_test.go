@@ -34,7 +34,7 @@ func TestHistory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := options{changes: 80, length: 4 * time.Second, enforcers: 3, rate: 100, restarts: 1, read: 2 * time.Second, write: 1500 * time.Millisecond, seed: 7, binary: binary}
+	o := options{changes: 80, length: 4 * time.Second, enforcers: 4, rate: 100, restarts: 1, read: 2 * time.Second, write: 1500 * time.Millisecond, seed: 7, binary: binary}
 	t.Run("right", func(t *testing.T) {
 		t.Parallel()
 		o := o
@@ -48,7 +48,7 @@ func TestHistory(t *testing.T) {
 		}
 		a, c, f := r.Answers, r.Changes, r.Faults
 		if r.Violations.sum() != 0 || a.Allows == 0 || a.Denies == 0 || a.Unavailable == 0 || c.Revoked == 0 || c.Rolled == 0 || c.Scoped == 0 ||
-			r.Receipts.Complete == 0 || f.Cuts+f.Stalls+f.Delays+f.Pauses < 3 || f.Restarts != 2 || f.ServerPauses != 1 || len(r.Enforcers) != 3 {
+			r.Receipts.Complete == 0 || f.Cuts+f.Stalls+f.Delays+f.Pauses < 4 || f.Restarts != 2 || f.ServerPauses != 1 || len(r.Enforcers) != 4 {
 			t.Errorf("%+v", r)
 		}
 	})

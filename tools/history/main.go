@@ -53,7 +53,7 @@ func main() {
 	var o options
 	flag.IntVar(&o.changes, "changes", 1000, "revocations, rolls and scope changes")
 	flag.DurationVar(&o.length, "length", 45*time.Second, "how long the changes take")
-	flag.IntVar(&o.enforcers, "enforcers", 20, "enforcers, by turns thin over HTTP, thin over NATS and with an index of their own")
+	flag.IntVar(&o.enforcers, "enforcers", 20, "enforcers, by turns thin and with an index of their own, over HTTP and over NATS")
 	flag.IntVar(&o.wrong, "wrong", 0, "further enforcers that never heed what they hear: they must be found")
 	flag.IntVar(&o.rate, "rate", 100, "questions a second that each enforcer is asked")
 	flag.IntVar(&o.restarts, "restarts", 2, "how many times to stop the server for a moment, and to kill it, under the load")
