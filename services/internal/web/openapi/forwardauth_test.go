@@ -41,6 +41,60 @@ func (l *lab) proxied(secret, method, target string) http.Header {
 	return h
 }
 
+// forwarded is a request to a proxy, what the proxy's headers are changed to, and
+// the answer. The challenge "-" is the one without an error.
+type forwarded struct {
+	secret, method, target string
+	change                 func(http.Header)
+	status                 int
+	challenge              string
+}
+
+// forwards are requests of every kind. good may write the zone, here only from an
+// address, and gone was revoked.
+func (l *lab) forwards(good, here, gone string) map[string]forwarded {
+	records := l.recordsPath()
+	other := strings.Replace(records, "/zones/1", "/zones/2", 1)
+	return map[string]forwarded{
+		"good":               {good, "GET", records, nil, 200, ""},
+		"good, with a query": {good, "GET", records + "?access_token=x", nil, 200, ""},
+		"good, another spelling": {good, "", "", func(h http.Header) {
+			h["X-Forwarded-Method"], h["X-Forwarded-Uri"] = []string{"POST"}, []string{records}
+		}, 200, ""},
+		"good, both spellings": {good, "GET", records, func(h http.Header) {
+			h["X-Forwarded-Method"], h["X-Forwarded-Uri"] = []string{"GET"}, []string{records}
+		}, 200, ""},
+		"RFC 8959":                   {"secret-token:" + good, "GET", records, nil, 200, ""},
+		"from here":                  {here, "GET", records, nil, 200, ""},
+		"from elsewhere":             {here, "GET", records, func(h http.Header) { h["X-Forwarded-For"] = []string{"198.51.100.1"} }, 401, "invalid_token"},
+		"from here, says the client": {here, "GET", records, func(h http.Header) { h["X-Forwarded-For"] = []string{"192.0.2.10, 198.51.100.1"} }, 401, "invalid_token"},
+		"from nowhere":               {here, "GET", records, func(h http.Header) { delete(h, "X-Forwarded-For") }, 401, "invalid_token"},
+		"none":                       {"", "GET", records, nil, 401, "-"},
+		"another scheme":             {"", "GET", records, func(h http.Header) { h["Authorization"] = []string{"Basic dTpw"} }, 401, "-"},
+		"malformed":                  {"a b", "GET", records, nil, 401, "invalid_token"},
+		"empty":                      {"", "GET", records, func(h http.Header) { h["Authorization"] = []string{"Bearer "} }, 401, "invalid_token"},
+		"two":                        {good, "GET", records, func(h http.Header) { h["Authorization"] = []string{h["Authorization"][0], h["Authorization"][0]} }, 401, "invalid_token"},
+		"unknown":                    {strings.Repeat("A", 48), "GET", records, nil, 401, "invalid_token"},
+		"revoked":                    {gone, "GET", records, nil, 401, "invalid_token"},
+		"an enforcer's":              {l.enforcer, "GET", records, nil, 401, "invalid_token"},
+		"an API key":                 {l.admin.key, "GET", records, nil, 401, "invalid_token"},
+		"another zone":               {good, "GET", other, nil, 403, `insufficient_scope", error_description="The access token does not allow this.", scope="dns.records.read`},
+		"no route":                   {good, "GET", "/elsewhere", nil, 403, "insufficient_scope"},
+		"no route for the method":    {good, "TRACE", records, nil, 403, "insufficient_scope"},
+		"ambiguous":                  {good, "GET", other + "/..%2f" + records, nil, 403, "insufficient_scope"},
+		"two targets":                {good, "GET", records, func(h http.Header) { h["X-Forwarded-Uri"] = []string{records + "/1"} }, 403, "insufficient_scope"},
+		"two lines":                  {good, "GET", records, func(h http.Header) { h["X-Original-Uri"] = []string{records, records + "/1"} }, 403, "insufficient_scope"},
+		"two methods":                {good, "GET", records, func(h http.Header) { h["X-Forwarded-Method"] = []string{"DELETE"} }, 403, "insufficient_scope"},
+		"two hosts":                  {good, "GET", records, func(h http.Header) { h["X-Forwarded-Host"], h["X-Original-Host"] = []string{"a"}, []string{"b"} }, 403, "insufficient_scope"},
+		"no target":                  {good, "GET", records, func(h http.Header) { delete(h, "X-Original-Uri") }, 503, ""},
+		"no method":                  {good, "GET", records, func(h http.Header) { delete(h, "X-Original-Method") }, 503, ""},
+		"no enforcer":                {good, "GET", records, func(h http.Header) { delete(h, introspection.EnforcerKeyHeader) }, 503, ""},
+		"a token for an enforcer":    {good, "GET", records, func(h http.Header) { h[introspection.EnforcerKeyHeader] = []string{good} }, 503, ""},
+		"two enforcers":              {good, "GET", records, func(h http.Header) { h[introspection.EnforcerKeyHeader] = []string{l.enforcer, l.enforcer} }, 503, ""},
+		"the key as the token":       {l.enforcer, "GET", records, func(h http.Header) { delete(h, introspection.EnforcerKeyHeader) }, 503, ""},
+	}
+}
+
 // TestForwardAuth: one request of every kind.
 func TestForwardAuth(t *testing.T) {
 	l := newLab(t)
@@ -49,50 +103,7 @@ func TestForwardAuth(t *testing.T) {
 	here := l.create(userTokens, as, grant("here", dnsWrite, zone, `"condition":{"request_ip":{"in":["192.0.2.0/24"]}}`))
 	gone := l.create(userTokens, as, grant("gone", dnsWrite, zone))
 	l.do("DELETE", userTokens+"/"+gone.ID, as, nil, 200, 0)
-	other := strings.Replace(records, "/zones/1", "/zones/2", 1)
-	for name, c := range map[string]struct {
-		secret, method, target string
-		change                 func(http.Header)
-		status                 int
-		challenge              string
-	}{
-		"good":               {good.Value, "GET", records, nil, 200, ""},
-		"good, with a query": {good.Value, "GET", records + "?access_token=x", nil, 200, ""},
-		"good, another spelling": {good.Value, "", "", func(h http.Header) {
-			h["X-Forwarded-Method"], h["X-Forwarded-Uri"] = []string{"POST"}, []string{records}
-		}, 200, ""},
-		"good, both spellings": {good.Value, "GET", records, func(h http.Header) {
-			h["X-Forwarded-Method"], h["X-Forwarded-Uri"] = []string{"GET"}, []string{records}
-		}, 200, ""},
-		"RFC 8959":                   {"secret-token:" + good.Value, "GET", records, nil, 200, ""},
-		"from here":                  {here.Value, "GET", records, nil, 200, ""},
-		"from elsewhere":             {here.Value, "GET", records, func(h http.Header) { h["X-Forwarded-For"] = []string{"198.51.100.1"} }, 401, "invalid_token"},
-		"from here, says the client": {here.Value, "GET", records, func(h http.Header) { h["X-Forwarded-For"] = []string{"192.0.2.10, 198.51.100.1"} }, 401, "invalid_token"},
-		"from nowhere":               {here.Value, "GET", records, func(h http.Header) { delete(h, "X-Forwarded-For") }, 401, "invalid_token"},
-		"none":                       {"", "GET", records, nil, 401, "-"},
-		"another scheme":             {"", "GET", records, func(h http.Header) { h["Authorization"] = []string{"Basic dTpw"} }, 401, "-"},
-		"malformed":                  {"a b", "GET", records, nil, 401, "invalid_token"},
-		"empty":                      {"", "GET", records, func(h http.Header) { h["Authorization"] = []string{"Bearer "} }, 401, "invalid_token"},
-		"two":                        {good.Value, "GET", records, func(h http.Header) { h["Authorization"] = []string{h["Authorization"][0], h["Authorization"][0]} }, 401, "invalid_token"},
-		"unknown":                    {strings.Repeat("A", 48), "GET", records, nil, 401, "invalid_token"},
-		"revoked":                    {gone.Value, "GET", records, nil, 401, "invalid_token"},
-		"an enforcer's":              {l.enforcer, "GET", records, nil, 401, "invalid_token"},
-		"an API key":                 {l.admin.key, "GET", records, nil, 401, "invalid_token"},
-		"another zone":               {good.Value, "GET", other, nil, 403, `insufficient_scope", error_description="The access token does not allow this.", scope="dns.records.read`},
-		"no route":                   {good.Value, "GET", "/elsewhere", nil, 403, "insufficient_scope"},
-		"no route for the method":    {good.Value, "TRACE", records, nil, 403, "insufficient_scope"},
-		"ambiguous":                  {good.Value, "GET", other + "/..%2f" + records, nil, 403, "insufficient_scope"},
-		"two targets":                {good.Value, "GET", records, func(h http.Header) { h["X-Forwarded-Uri"] = []string{records + "/1"} }, 403, "insufficient_scope"},
-		"two lines":                  {good.Value, "GET", records, func(h http.Header) { h["X-Original-Uri"] = []string{records, records + "/1"} }, 403, "insufficient_scope"},
-		"two methods":                {good.Value, "GET", records, func(h http.Header) { h["X-Forwarded-Method"] = []string{"DELETE"} }, 403, "insufficient_scope"},
-		"two hosts":                  {good.Value, "GET", records, func(h http.Header) { h["X-Forwarded-Host"], h["X-Original-Host"] = []string{"a"}, []string{"b"} }, 403, "insufficient_scope"},
-		"no target":                  {good.Value, "GET", records, func(h http.Header) { delete(h, "X-Original-Uri") }, 503, ""},
-		"no method":                  {good.Value, "GET", records, func(h http.Header) { delete(h, "X-Original-Method") }, 503, ""},
-		"no enforcer":                {good.Value, "GET", records, func(h http.Header) { delete(h, introspection.EnforcerKeyHeader) }, 503, ""},
-		"a token for an enforcer":    {good.Value, "GET", records, func(h http.Header) { h[introspection.EnforcerKeyHeader] = []string{good.Value} }, 503, ""},
-		"two enforcers":              {good.Value, "GET", records, func(h http.Header) { h[introspection.EnforcerKeyHeader] = []string{l.enforcer, l.enforcer} }, 503, ""},
-		"the key as the token":       {l.enforcer, "GET", records, func(h http.Header) { delete(h, introspection.EnforcerKeyHeader) }, 503, ""},
-	} {
+	for name, c := range l.forwards(good.Value, here.Value, gone.Value) {
 		h := l.proxied(c.secret, c.method, c.target)
 		if c.method == "" {
 			delete(h, "X-Original-Method")
