@@ -310,6 +310,7 @@ func (p *proxy) allowed(tok tokenResult) {
 	if a.sent != "a body" {
 		p.t.Errorf("the service got the body %q", a.sent)
 	}
+	p.passes(p.ask("GET", p.records, tok.Value, "", "Cookie", strings.Repeat("c=d; ", 1400)), p.records, tok, "dns.records.read")
 	// What the service says of itself stays.
 	if a := p.ask("GET", p.records, tok.Value, "", "Break", "1"); a.status != http.StatusInternalServerError || string(a.body) != "the service" {
 		p.t.Errorf("a service that fails: %d %s", a.status, a.body)
