@@ -53,7 +53,9 @@ type envelope struct {
 type apiError struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
-	Source  struct {
+	// Documentation ends in the name of the error.
+	Documentation string `json:"documentation_url"`
+	Source        struct {
 		Pointer string `json:"pointer"`
 	} `json:"source,omitzero"`
 }
@@ -152,6 +154,13 @@ type statusError struct {
 
 func (e *statusError) Error() string { return e.text }
 
+// refusalHints say by the name of an error what can be done about it.
+var refusalHints = map[string]string{
+	"group_not_held": "nobody gives what they do not hold: by a role in every account that the token reaches (`watchword member list --account ID`), or by the token in use",
+	"invalid_roles":  "`watchword member roles --account ID` lists the roles",
+	"quota_reached":  "expired and disabled tokens count: `watchword token revoke ID` makes room",
+}
+
 // remoteError turns a refusal into an error with hints.
 func remoteError(resp *http.Response, errs []apiError) error {
 	text, code := resp.Status, 0
@@ -174,6 +183,12 @@ func remoteError(resp *http.Response, errs []apiError) error {
 		}
 	case http.StatusServiceUnavailable:
 		return Fail(ExitRemote, err, "the server is starting or has no pen at the moment; try again shortly", "its /readyz says what it waits for")
+	}
+	if len(errs) > 0 {
+		_, name, _ := strings.Cut(errs[0].Documentation, "#")
+		if h, ok := refusalHints[name]; ok {
+			return Fail(ExitRemote, err, h)
+		}
 	}
 	return Fail(ExitRemote, err)
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"watchword.dev/events/fault"
 )
 
 // TestNoRedirect: a server that points elsewhere does not get the credentials
@@ -45,5 +47,20 @@ func TestThrottled(t *testing.T) {
 	failed, ok := errors.AsType[*Error](err)
 	if !ok || failed.Code != ExitRemote || !slices.Equal(failed.Hints, []string{"the server limits how often one may ask; try again in 1m30s"}) {
 		t.Errorf("got %#v", err)
+	}
+}
+
+// TestRefusalHints: each is about an error that there is, and is shown with it.
+func TestRefusalHints(t *testing.T) {
+	for name, hint := range refusalHints {
+		e := fault.Code(name).Entry()
+		if e.Anchor() != name {
+			t.Errorf("%s is no error of the catalogue", name)
+		}
+		resp := &http.Response{StatusCode: e.Status}
+		failed, ok := errors.AsType[*Error](remoteError(resp, []apiError{{Code: e.Number, Message: e.Text, Documentation: "/errors#" + name}}))
+		if !ok || failed.Code != ExitRemote || !slices.Equal(failed.Hints, []string{hint}) {
+			t.Errorf("%s: %#v", name, failed)
+		}
 	}
 }
