@@ -196,7 +196,11 @@ func (a *App) showEvent(r *events.Record, asJSON, withSequence bool) {
 		if !r.Actor.ID.IsZero() {
 			by += "/" + r.Actor.ID.String()
 		}
+		of := r.Subject
+		if d, ok := r.Data.(*events.RevocationSwept); ok {
+			of += "  " + strings.TrimSpace(d.By+" "+terminalSafe(d.Selected)) + fmt.Sprintf(" through %d", d.Through)
+		}
 		short := strings.TrimPrefix(events.SubjectOf(r.Name), events.SubjectPrefix)
-		fmt.Fprintf(a.Out, "%-7d %s  %-18s %s  by %s\n", r.Number, r.Time.UTC().Format(time.RFC3339), short, r.Subject, by)
+		fmt.Fprintf(a.Out, "%-7d %s  %-18s %s  by %s\n", r.Number, r.Time.UTC().Format(time.RFC3339), short, of, by)
 	}
 }

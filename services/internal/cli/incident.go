@@ -224,7 +224,9 @@ func (a *App) endIncident(ctx context.Context, c *client, f *incidentFlags, seen
 			ask.Confirm = seen.Tokens // somebody has read it
 		}
 		var done incidentView
-		return &done, c.persist(ctx, f.retryFor, incidentPath, ask, &done)
+		err := c.persist(ctx, f.retryFor, incidentPath, ask, &done)
+		done.Next = ""
+		return &done, err
 	}
 	ask.Through, ask.Limit = seen.Through, incidentLook
 	show := newProgressLine(a.Err, int(seen.Tokens))

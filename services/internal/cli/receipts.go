@@ -164,6 +164,12 @@ func (a *App) awaitReceipts(ctx context.Context, c *client, path string, timeout
 		}
 		var raw jsontext.Value
 		if err := c.call(ctx, http.MethodGet, path+query, nil, &raw); err != nil {
+			if s, ok := errors.AsType[*statusError](err); ok && s.status == http.StatusServiceUnavailable && left > receiptPoll {
+				line.show("the server is still busy with it")
+				if err := pause(ctx, receiptPoll); err == nil {
+					continue
+				}
+			}
 			line.end()
 			return err
 		}
@@ -180,6 +186,15 @@ func (a *App) awaitReceipts(ctx context.Context, c *client, path string, timeout
 			}
 			return Fail(ExitTimeout, fmt.Errorf("not everybody has heard within %v", timeout), "the revocation itself is done; `watchword token receipts` goes on telling")
 		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
