@@ -331,8 +331,8 @@ type RevocationSwept struct {
 	// Through is the number of an event before this one: in what comes later
 	// there is nothing that this could revoke.
 	Through uint64 `json:"through"`
-	Reason   string `json:"reason,omitzero"`
-	Origin   Origin `json:"origin,omitzero"`
+	Reason  string `json:"reason,omitzero"`
+	Origin  Origin `json:"origin,omitzero"`
 }
 
 // LogOpened is the first event of a ledger.

@@ -103,7 +103,9 @@ func (l liveDirectory) Sweep(of directory.Selection) (aggregate.Sweep, bool, err
 	return l.get().Sweep(of)
 }
 
-func (l liveDirectory) LivingCount(of directory.Selection) (uint64, error) { return l.get().LivingCount(of) }
+func (l liveDirectory) LivingCount(of directory.Selection) (uint64, error) {
+	return l.get().LivingCount(of)
+}
 
 func (l liveDirectory) LivingAfter(of directory.Selection, after token.ID, most int, visit func(*aggregate.Token) error) (token.ID, error) {
 	return l.get().LivingAfter(of, after, most, visit)
