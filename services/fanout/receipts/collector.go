@@ -182,14 +182,14 @@ func (c *Collector) look(ctx context.Context, p *revocations.Revocations, source
 func (c *Collector) lookOnce(ctx context.Context, p *revocations.Revocations, sources map[revocations.Stream]Source) error {
 	applied, read := p.Position().Seq, true // in this order: what is stored by then counts
 	for s, source := range sources {
+		before := p.Read(s) // more may be stored, and read, once the stream has said how far it goes
 		last, err := source.Last(ctx)
-		if err != nil {
+		switch {
+		case err != nil:
 			return fmt.Errorf("the end of the stream: %w", err)
-		}
-		switch seen := p.Read(s); {
-		case last < seen:
+		case last < before:
 			return errors.New("a stream of receipts ends before what was read")
-		case last > seen:
+		case last > p.Read(s):
 			read = false
 		}
 	}

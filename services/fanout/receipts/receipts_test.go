@@ -46,6 +46,7 @@ type memory struct {
 	all     []revocations.Message
 	changed chan struct{}
 	fails   int
+	said    func() // called when Last has looked, before it returns; may be nil
 }
 
 func newMemory(of revocations.Stream) *memory { return &memory{of: of, changed: make(chan struct{})} }
@@ -60,12 +61,16 @@ func (m *memory) add(subject string, data []byte) {
 
 func (m *memory) Last(context.Context) (uint64, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.fails > 0 {
-		m.fails--
+	fails, last, said := m.fails > 0, uint64(len(m.all)), m.said
+	m.fails = max(m.fails-1, 0)
+	m.mu.Unlock()
+	if fails {
 		return 0, errors.New("no answer")
 	}
-	return uint64(len(m.all)), nil
+	if said != nil {
+		said()
+	}
+	return last, nil
 }
 
 func (m *memory) Read(ctx context.Context, after uint64, fn func(revocations.Message) error) error {
@@ -96,8 +101,18 @@ type office struct {
 	p              atomic.Pointer[generation]
 	kept, progress *memory
 	service        *receipts.Service
+	troubles       troubles // that the collector has logged
 	ids            int
 	sent           time.Time
+}
+
+// troubles counts what is logged as an error.
+type troubles struct{ n atomic.Int64 }
+
+// Write implements io.Writer.
+func (t *troubles) Write(p []byte) (int, error) {
+	t.n.Add(1)
+	return len(p), nil
 }
 
 type generation struct {
@@ -134,7 +149,8 @@ func open(t testing.TB) *office {
 	projection := func() *revocations.Revocations { return o.p.Load().Revocations }
 	o.service = receipts.New(receipts.Config{Projection: projection})
 	c := receipts.NewCollector(receipts.CollectorConfig{
-		Projection: projection, Reached: o, Ledger: o, Kept: o.kept, Progress: o.progress, Log: slog.New(slog.DiscardHandler),
+		Projection: projection, Reached: o, Ledger: o, Kept: o.kept, Progress: o.progress,
+		Log: slog.New(slog.NewTextHandler(&o.troubles, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	o.tell(eventstest.ID(1), &events.LogOpened{Installation: eventstest.ID(1), Brand: "ww"})
 	for _, id := range []token.ID{edge, other} {
@@ -315,6 +331,45 @@ func TestReplaced(t *testing.T) {
 	if len(after.Instances) != 1 || after.Instances[0] != before.Instances[0] {
 		t.Errorf("from %+v to %+v; refused %v", before, after, o.p.Load().Refused())
 	}
+}
+
+// TestHeardWhileLooking: a receipt that is stored and read while a stream is asked
+// how far it goes is no sign that the stream was made anew.
+func TestHeardWhileLooking(t *testing.T) {
+	o := open(t)
+	o.say(edge, "a", receipt.Hello)
+	e := o.tell(eventstest.ID(50), &events.TokenRevoked{})
+	o.await(e, func(r revocations.Report) bool { return r.Why == revocations.SomeWait })
+	asked := make(chan struct{})
+	looks := 0
+	_, data := o.sign(edge, "a", receipt.Progress)
+	o.progress.mu.Lock()
+	o.progress.said = func() {
+		if looks++; looks == 2 { // what the first one has led to is over
+			close(asked)
+		}
+		if looks > 1 {
+			return
+		}
+		p := o.p.Load()
+		from := p.Read(revocations.Progress)
+		o.progress.add(receipt.ProgressPrefix+edge.String()+".a", data)
+		for {
+			changed := p.Changed()
+			if p.Read(revocations.Progress) > from {
+				return
+			}
+			<-changed
+		}
+	}
+	o.progress.mu.Unlock()
+	next := o.tell(eventstest.ID(51), &events.TokenRevoked{})
+	<-asked
+	if n := o.troubles.n.Load(); n != 0 {
+		t.Errorf("%d times the receipts were not read", n)
+	}
+	o.say(edge, "a", receipt.Revocation)
+	o.await(next, func(r revocations.Report) bool { return r.Complete })
 }
 
 // TestStreamMadeAnew: a stream that has lost everything begins again at one.
