@@ -272,6 +272,9 @@ func (h *harness) load(ctx context.Context) error {
 	stormy := make(chan struct{})
 	go func() {
 		defer close(stormy)
+		if h.calm {
+			return
+		}
 		h.storms(faulty, rand.New(rand.NewPCG(h.seed, 2)))
 	}()
 	changing := make(chan struct{})

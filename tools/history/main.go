@@ -37,6 +37,7 @@ type options struct {
 	rate        int
 	restarts    int
 	read, write time.Duration
+	calm        bool
 	seed        uint64
 	binary      string
 	keep        string
@@ -59,6 +60,7 @@ func main() {
 	flag.IntVar(&o.restarts, "restarts", 2, "how many times to stop the server for a moment, and to kill it, under the load")
 	flag.DurationVar(&o.read, "read", 3*time.Second, "staleness bound for reading")
 	flag.DurationVar(&o.write, "write", 2*time.Second, "staleness bound for writing")
+	flag.BoolVar(&o.calm, "calm", false, "leave the enforcers alone: receipts as they are without faults")
 	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "seed of the random choices")
 	flag.StringVar(&o.binary, "binary", "", "use this watchword binary instead of building one")
 	flag.StringVar(&o.keep, "keep", "", "use this empty directory for the data and keep it")
