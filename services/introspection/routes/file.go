@@ -82,7 +82,7 @@ func misfit(f *cataloguefile.File, err error) error {
 	case errors.Is(s.Err, json.ErrUnknownName):
 		return f.At(s.JSONPointer, fmt.Sprintf("unknown key %q", s.JSONPointer.LastToken()))
 	}
-	return f.At(s.JSONPointer, fmt.Sprintf("%q must be text or a list of texts", s.JSONPointer.LastToken()))
+	return f.At(s.JSONPointer, "this must be text or a list of texts")
 }
 
 // loader reads the routes of a file.
@@ -99,11 +99,10 @@ func (l *loader) wrong(place jsontext.Pointer, format string, args ...any) error
 
 func (l *loader) route(spec Route) (*route, error) {
 	r := &route{spec: spec, line: l.file.At(l.at, "").Line}
-	if err := errors.Join(l.hosts(r), l.methods(r)); err != nil {
-		return nil, first(err)
-	}
-	if err := l.path(r); err != nil {
-		return nil, err
+	for _, part := range []func(*route) error{l.hosts, l.methods, l.path} {
+		if err := part(r); err != nil {
+			return nil, err
+		}
 	}
 	if spec.Permission == "" || !l.cat.Permission(spec.Permission).Known() {
 		return nil, l.wrong("/permission", "the catalogue has no permission %q", spec.Permission)
@@ -117,14 +116,6 @@ func (l *loader) route(spec Route) (*route, error) {
 		}
 	}
 	return r, nil
-}
-
-// first returns the first of joined errors: a file has one mistake at a time.
-func first(err error) error {
-	if all, ok := err.(interface{ Unwrap() []error }); ok {
-		return all.Unwrap()[0]
-	}
-	return err
 }
 
 var (
