@@ -44,7 +44,7 @@ func (p *Inclusion) check() error {
 	if len(p.Extra) > MaxExtra || len(p.Hashes) > MaxHashes {
 		return fmt.Errorf("%w: a proof that is too long", ErrMalformed)
 	}
-	h, err := unverified(p.Signed)
+	h, err := Peek(p.Signed)
 	if err == nil && p.Index >= h.Size {
 		err = fmt.Errorf("%w: leaf %d of a tree of %d", ErrMalformed, p.Index, h.Size)
 	}
@@ -114,7 +114,7 @@ func (p *Consistency) check() error {
 	if len(p.Hashes) > MaxHashes {
 		return fmt.Errorf("%w: a proof that is too long", ErrMalformed)
 	}
-	h, err := unverified(p.Signed)
+	h, err := Peek(p.Signed)
 	if err == nil && p.Old > h.Size {
 		err = fmt.Errorf("%w: a tree of %d that extends one of %d", ErrMalformed, h.Size, p.Old)
 	}

@@ -28,6 +28,18 @@ func Origin(installation token.ID, epoch uint32) string {
 	return "watchword/" + installation.String() + "/audit/" + strconv.FormatUint(uint64(epoch), 10)
 }
 
+// ParseOrigin reads what Origin writes.
+func ParseOrigin(origin string) (installation token.ID, epoch uint32, err error) {
+	rest, prefixed := strings.CutPrefix(origin, "watchword/")
+	id, number, cut := strings.Cut(rest, "/audit/")
+	installation, err = token.ParseID(id)
+	n, err2 := strconv.ParseUint(number, 10, 32)
+	if !prefixed || !cut || err != nil || err2 != nil || Origin(installation, uint32(n)) != origin {
+		return token.ID{}, 0, fmt.Errorf("%w: not the origin of a ledger", ErrMalformed)
+	}
+	return installation, uint32(n), nil
+}
+
 // Text returns what is signed: three lines, each with its newline.
 func (h Head) Text() string {
 	return h.Origin + "\n" + strconv.FormatUint(h.Size, 10) + "\n" + h.Root.String() + "\n"

@@ -94,7 +94,7 @@ func (p Policy) Open(signed []byte) (Signed, error) {
 	if err := p.Check(); err != nil {
 		return Signed{}, err
 	}
-	h, err := unverified(signed)
+	h, err := Peek(signed)
 	if err != nil {
 		return Signed{}, err
 	}
@@ -150,8 +150,9 @@ func cosignedAt(s *note.Signature) time.Time {
 	return time.Unix(int64(binary.BigEndian.Uint64(raw[4:])), 0).UTC()
 }
 
-// unverified returns the head in a note, whoever has signed it.
-func unverified(signed []byte) (Head, error) {
+// Peek returns the head in a signed note, whoever has signed it: to see whose it
+// says it is, before [Policy.Open] tells whether it is.
+func Peek(signed []byte) (Head, error) {
 	if len(signed) > MaxSigned {
 		return Head{}, fmt.Errorf("%w: a signed head of more than %d bytes", ErrMalformed, MaxSigned)
 	}

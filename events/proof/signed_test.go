@@ -153,6 +153,19 @@ func TestParseKey(t *testing.T) {
 	}
 }
 
+func TestParseOrigin(t *testing.T) {
+	id, epoch, err := proof.ParseOrigin(proof.Origin(eventstest.ID(9), 4_000_000_000))
+	if id != eventstest.ID(9) || epoch != 4_000_000_000 || err != nil {
+		t.Errorf("%v, %d, %v", id, epoch, err)
+	}
+	for _, bad := range []string{"", "watchword/", "watchword//audit/1", origin + "1x", origin[1:], strings.ToUpper(origin),
+		strings.Replace(origin, "/1", "/01", 1), "watchword/" + eventstest.ID(9).String() + "/audit/4294967296"} {
+		if id, epoch, err := proof.ParseOrigin(bad); !errors.Is(err, proof.ErrMalformed) || !id.IsZero() || epoch != 0 {
+			t.Errorf("%q: %v, %d, %v", bad, id, epoch, err)
+		}
+	}
+}
+
 func TestGoldenHead(t *testing.T) {
 	signed, p := cosigned(t, 21)
 	golden(t, "head.txt", signed)

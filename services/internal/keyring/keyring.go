@@ -102,6 +102,7 @@ type Keyring struct {
 	email   []byte
 	request []byte
 	pulse   ed25519.PrivateKey
+	audit   ed25519.PrivateKey
 
 	mu       sync.Mutex
 	cache    map[token.ID]dataKey // under mu
@@ -124,6 +125,7 @@ func Open(ctx context.Context, store Store, master Master) (*Keyring, error) {
 		email:   master.derive("email index v1", 32),
 		request: master.derive("request v1", 32),
 		pulse:   ed25519.NewKeyFromSeed(master.derive("pulse v1", ed25519.SeedSize)),
+		audit:   ed25519.NewKeyFromSeed(master.derive("audit v1", ed25519.SeedSize)),
 		cache:   map[token.ID]dataKey{},
 	}
 	var err error
@@ -221,6 +223,10 @@ func (k *Keyring) EmailIndex(email string) string {
 
 // PulseKey signs the pulses of the pen.
 func (k *Keyring) PulseKey() ed25519.PrivateKey { return k.pulse }
+
+// AuditKey signs the tree heads of the ledger, and nothing else: what it signs has
+// no prefix that would tell it apart.
+func (k *Keyring) AuditKey() ed25519.PrivateKey { return k.audit }
 
 // RequestKey keys the digests by which repeated requests are known: 32 bytes,
 // the same on all nodes, not to be changed.

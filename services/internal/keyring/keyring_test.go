@@ -288,8 +288,8 @@ func TestDerived(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := open(t, &keyringtest.Memory{}, m)
-	got := fmt.Sprintf("email  %s\npulse  %x\nrequest %x\n",
-		k.EmailIndex("a@example.com"), k.PulseKey().Public(), k.RequestKey())
+	got := fmt.Sprintf("email  %s\npulse  %x\nrequest %x\naudit  %x\n",
+		k.EmailIndex("a@example.com"), k.PulseKey().Public(), k.RequestKey(), k.AuditKey().Public())
 	want, err := os.ReadFile("testdata/derived.txt")
 	if err != nil {
 		t.Fatal(err)

@@ -100,6 +100,12 @@ func (x *Exchange) write(v success) error {
 // follow another standard.
 func (x *Exchange) JSON(status int, body []byte) { x.send(status, body) }
 
+// Bytes answers 200 with a body of another type.
+func (x *Exchange) Bytes(contentType string, body []byte) {
+	x.w.Header().Set("Content-Type", contentType)
+	_, _ = x.w.Write(body) // a client that is gone needs no answer
+}
+
 func (x *Exchange) send(status int, body []byte) {
 	h := x.w.Header()
 	h["Content-Type"] = jsonContentType

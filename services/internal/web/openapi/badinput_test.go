@@ -342,7 +342,7 @@ func TestBadCredentials(t *testing.T) {
 // managed reports whether a route is one of the management API: all that are
 // neither open nor for enforcers.
 func managed(r web.Route) bool {
-	return r.Pattern != "/tokens/new" && r.Pattern != "/errors" && r.Pattern != "/openapi.json" && !strings.HasPrefix(r.Pattern, "/.well-known") &&
+	return r.Pattern != "/tokens/new" && r.Pattern != "/errors" && r.Pattern != "/openapi.json" && !strings.HasPrefix(r.Pattern, "/audit/") && !strings.HasPrefix(r.Pattern, "/.well-known") &&
 		!lean(r) && r.Pattern != "/v1/feed" && r.Pattern != snapshots.Path && r.Pattern != "/v1/receipts" && r.Pattern != "/oauth2/introspect"
 }
 

@@ -130,7 +130,8 @@ func TestDocumentIsComplete(t *testing.T) {
 		}
 	}
 	for _, r := range l.routes {
-		want = append(want, r.Method+" "+r.Pattern)
+		// The document cannot say that a part of a path may hold slashes.
+		want = append(want, r.Method+" "+strings.Replace(r.Pattern, "...}", "}", 1))
 	}
 	sort.Strings(have)
 	sort.Strings(want)
@@ -221,6 +222,7 @@ func TestEveryRoute(t *testing.T) {
 	form["Content-Type"] = []string{"application/x-www-form-urlencoded"}
 	try("POST", "/oauth2/introspect", "/oauth2/introspect", form, "token=x")
 	try("GET", "/.well-known/oauth-authorization-server", "/.well-known/oauth-authorization-server", nil, nil)
+	l.tryAudit(try)
 	try("GET", "/errors", "/errors", nil, nil)
 	try("GET", "/openapi.json", "/openapi.json", nil, nil)
 	for _, r := range l.routes {

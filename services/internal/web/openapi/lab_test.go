@@ -63,6 +63,7 @@ type lab struct {
 	hold    *gate
 	now     *offset
 	gate    *throttle.Gate
+	audit   ed25519.PublicKey
 	log     *safeBuffer
 
 	admin, rival person
@@ -320,6 +321,7 @@ func (l *lab) serve(ring *keyring.Keyring, reached management.Waiter) {
 	})
 	l.t.Cleanup(up.Close)
 	up.Routes(rt)
+	l.serveAudit(rt, ring)
 	openapi.Routes(rt)
 	l.routes = rt.Routes()
 	srv := web.NewServer(rt, logger)
