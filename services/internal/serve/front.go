@@ -16,6 +16,7 @@ import (
 	"watchword.dev/events/clientaddr"
 	"watchword.dev/events/fault"
 	"watchword.dev/events/token"
+	"watchword.dev/projections/audittrail"
 	"watchword.dev/projections/directory"
 	"watchword.dev/projections/projector"
 	"watchword.dev/projections/revocations"
@@ -132,9 +133,13 @@ func (f *front) serveAll() error {
 		m.Routes(rt)
 		n.upkeep = upkeep.New(upkeep.Config{
 			Operator: m.Operator, Log: n.log, Fsck: n.fsck,
-			Rebuild: map[string]upkeep.Work{directory.Name: rebuilding(n.directory.rebuild), verifyindex.Name: rebuilding(n.index.rebuild), used.Name: rebuilding(n.usage.rebuild), revocations.Name: rebuilding(n.receipts.projection.rebuild)},
+			Rebuild: map[string]upkeep.Work{
+				directory.Name: rebuilding(n.directory.rebuild), verifyindex.Name: rebuilding(n.index.rebuild), used.Name: rebuilding(n.usage.rebuild),
+				revocations.Name: rebuilding(n.receipts.projection.rebuild), audittrail.Name: rebuilding(n.audit.trail.rebuild),
+			},
 		})
 		n.upkeep.Routes(rt)
+		n.audit.service.Routes(rt)
 	}
 	if n.cfg.Runs(config.RoleIntrospection) {
 		if err := n.openRoutes(cat); err != nil {
@@ -226,7 +231,7 @@ type indexStatus struct {
 
 // projections are the states of all of them.
 func (n *node) projections() []projector.Status {
-	return []projector.Status{n.directory.status(), n.index.status(), n.usage.status(), n.receipts.projection.status()}
+	return []projector.Status{n.directory.status(), n.index.status(), n.usage.status(), n.receipts.projection.status(), n.audit.trail.status()}
 }
 
 func (f *front) ready(w http.ResponseWriter) {
@@ -276,7 +281,7 @@ func (f *front) readiness() readiness {
 		p := projectionStatus{Name: s.Name, Version: s.Version, Sequence: s.Applied.Seq, Head: s.Head, Lag: s.Lag(), Since: s.Since.UTC()}
 		if s.Stopped != nil {
 			p.Stopped = s.Stopped.Error()
-			if s.Name == used.Name || s.Name == revocations.Name {
+			if s.Name == used.Name || s.Name == revocations.Name || s.Name == audittrail.Name {
 				r.Reasons = append(r.Reasons, s.Name+" has stopped") // no decision rests on it
 			} else {
 				bad(s.Name + " has stopped")
@@ -288,6 +293,9 @@ func (f *front) readiness() readiness {
 		if err := n.fanout.Err(); err != nil {
 			bad("feed: " + err.Error())
 		}
+	}
+	if err := n.audit.service.Err(); err != nil {
+		r.Reasons = append(r.Reasons, "audit: "+err.Error()) // whoever asks for a head is refused
 	}
 	if f := n.proxies.file.Load(); f != nil {
 		if err := f.Err(); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"watchword.dev/events/stream"
+	"watchword.dev/projections/audittrail"
 	"watchword.dev/projections/directory"
 	"watchword.dev/projections/projector"
 	"watchword.dev/projections/revocations"
@@ -29,7 +30,7 @@ import (
 )
 
 // rebuildable are the projections.
-var rebuildable = []string{directory.Name, verifyindex.Name, used.Name, revocations.Name}
+var rebuildable = []string{directory.Name, verifyindex.Name, used.Name, revocations.Name, audittrail.Name}
 
 // pollEvery is how often a client looks how far a job is.
 const pollEvery = 500 * time.Millisecond
@@ -37,7 +38,7 @@ const pollEvery = 500 * time.Millisecond
 func rebuildCommand(app *cli.App) *cobra.Command {
 	var data string
 	cmd := &cobra.Command{
-		Use: "rebuild {directory|verifyindex|usage|revocations}", Short: "Build a projection anew beside the old one", Args: cobra.ExactArgs(1),
+		Use: "rebuild {directory|verifyindex|usage|revocations|audittrail}", Short: "Build a projection anew beside the old one", Args: cobra.ExactArgs(1),
 		ValidArgs: rebuildable,
 		Long: `Build a projection anew from the first event, beside the one that serves. When it
 has caught up it takes over; until then, and if it fails, nothing changes. The
@@ -167,6 +168,8 @@ func (o *offline) rebuild(ctx context.Context, name string, progress func(done, 
 	switch name {
 	case directory.Name:
 		return rebuildOffline(ctx, o.n.directoryParts(), progress)
+	case audittrail.Name:
+		return rebuildOffline(ctx, o.n.trailParts(), progress)
 	case revocations.Name:
 		return rebuildOffline(ctx, o.n.revocationParts(), progress)
 	case used.Name:

@@ -56,6 +56,7 @@ type node struct {
 	index      *live[*verifyindex.Index]
 	usage      *usageParts
 	receipts   *receiptParts
+	audit      *auditParts
 	reporter   atomic.Pointer[receipt.Reporter] // nil before the ledger has told whose node this is
 	pen        *authority.Pen                   // nil where another node has it
 	authority  command.Authority
@@ -169,7 +170,7 @@ func (n *node) open(ctx context.Context) error {
 	if n.callout, err = n.openCallout(); err != nil {
 		return err
 	}
-	if err := errors.Join(n.openUsage(), n.openReceipts()); err != nil {
+	if err := errors.Join(n.openUsage(), n.openReceipts(), n.openAudit()); err != nil {
 		return err
 	}
 	if n.cfg.Runs(config.RoleIntrospection) {
@@ -385,6 +386,8 @@ func (n *node) run(ctx context.Context, announce io.Writer) error {
 	actor(n.usage.run)
 	actor(n.receipts.projection.run)
 	actor(n.receipts.collector.Run)
+	actor(n.audit.trail.run)
+	actor(n.tellAuditKey)
 	return g.Run()
 }
 
@@ -564,6 +567,9 @@ func (n *node) close() error {
 	}
 	if n.receipts != nil {
 		errs = append(errs, n.receipts.projection.close())
+	}
+	if n.audit != nil {
+		errs = append(errs, n.audit.trail.close())
 	}
 	if n.nats != nil {
 		n.nats.close()
