@@ -112,7 +112,7 @@ func Strict(cmd *cobra.Command) {
 // Commands returns the client verbs.
 func (a *App) Commands() []*cobra.Command {
 	return append(a.directoryCommands(), a.tokenCommand(), a.enforcerCommand(), a.consumerCommand(), a.permissionsCommand(),
-		a.catalogueCommand(), a.routesCommand(), a.ctxCommand(), a.eventsCommand(), a.importCommand(), a.legacyCommand(), a.incidentCommand())
+		a.catalogueCommand(), a.routesCommand(), a.ctxCommand(), a.eventsCommand(), a.importCommand(), a.legacyCommand(), a.incidentCommand(), a.auditCommand())
 }
 
 // json says whether the output is for programs.
