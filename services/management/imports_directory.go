@@ -278,19 +278,24 @@ func (r *directoryImport) member(b *importedEntry) (importOutcome, error) {
 	if err != nil {
 		return none, err
 	}
-	u, ok, err := r.s.Directory.UserByEmail(r.s.Sealer.EmailIndex(b.Email))
-	switch {
-	case err != nil:
+	u, known, err := r.s.Directory.UserByEmail(r.s.Sealer.EmailIndex(b.Email))
+	if err != nil {
 		return none, err
-	case !ok && !r.made(b, "user"):
-		return none, fault.New(fault.UserNotFound).WithPointer("/email")
-	case !ok, st == nil:
-		return importOutcome{Outcome: importCreated}, nil
 	}
-	m, ok, err := r.s.Directory.MemberOf(st.account.ID, u.ID)
+	var m aggregate.Member
+	ok := false
+	if known && st != nil {
+		if m, ok, err = r.s.Directory.MemberOf(st.account.ID, u.ID); err != nil {
+			return none, err
+		}
+	}
 	switch {
-	case err != nil:
-		return none, err
+	case !ok && !r.c.givesRoles(): // they learn nothing of who has an address
+		return none, fault.New(fault.RoleNotHeld).WithPointer("/roles")
+	case !known && !r.made(b, "user"):
+		return none, fault.New(fault.UserNotFound).WithPointer("/email")
+	case !known, st == nil:
+		return importOutcome{Outcome: importCreated}, nil
 	case !ok:
 		id := r.s.IDs.New()
 		return r.send(importCreated, id.String(), command.AddMember{ID: id, Account: st.account.ID, User: u.ID, Roles: roles})

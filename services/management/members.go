@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"slices"
 	"strings"
 
@@ -261,6 +262,13 @@ func (s *Service) roleNames(refs []string) ([]string, error) {
 	return names, nil
 }
 
+// givesRoles reports whether the caller may give anybody a role: no token holds
+// one, but for one that may give more than it holds.
+func (c *caller) givesRoles() bool {
+	_, own := c.byAccount()
+	return c.token == nil || !own && c.token.Widens
+}
+
 // addMember makes a user, whom their address names, a member of an account.
 func (s *Service) addMember(x *web.Exchange) error {
 	c, st, err := s.accountOf(x)
@@ -286,12 +294,12 @@ func (s *Service) addMember(x *web.Exchange) error {
 	if !s.holds(c, st, writeAccount) {
 		return fault.New(fault.NotPermitted)
 	}
-	u, ok, err := s.Directory.UserByEmail(s.Sealer.EmailIndex(b.Email))
+	u, known, err := s.Directory.UserByEmail(s.Sealer.EmailIndex(b.Email))
 	if err != nil {
 		return err
 	}
-	if !ok {
-		return fault.New(fault.UserNotFound).WithPointer("/email")
+	if !known {
+		u.ID = s.IDs.New() // nobody: the authority refuses first who may not give these roles
 	}
 	id, again, err := s.newThing(x, c, "member", st.account.ID, raw)
 	if err != nil {
@@ -310,6 +318,9 @@ func (s *Service) addMember(x *web.Exchange) error {
 		return err
 	}
 	r, err := s.do(x, c, command.AddMember{ID: id, Account: st.account.ID, User: u.ID, Roles: roles})
+	if errors.Is(err, fault.UserNotFound) {
+		return fault.New(fault.UserNotFound).WithPointer("/email")
+	}
 	if err != nil {
 		return err
 	}

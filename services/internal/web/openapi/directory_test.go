@@ -238,6 +238,28 @@ func TestDirectoryOfOthers(t *testing.T) {
 	}
 }
 
+// TestAddressesOfOthers: who may give nobody a role does not learn who has an
+// address.
+func TestAddressesOfOthers(t *testing.T) {
+	l := newLab(t)
+	const codeRoleNotHeld = 20026
+	account := l.rival.account.String()
+	members := accountsPath + "/" + account + "/members"
+	made := l.create(l.rival.accountTokens(), l.rival.header(), `{"name":"t","policies":[{"effect":"allow","resources":{"`+accountKey+account+`":"*"},"permission_groups":[{"id":"1af1fa2adc104452b74a9a3364202f20"}]}]}`)
+	ask := func(email, dry string) string {
+		body := `{"email":"` + email + `","roles":["Administrator Read Only"]}`
+		a := l.do("POST", members, bearer(made.Value), body, 400, codeRoleNotHeld)
+		row := `{"kind":"member","account":"` + account + `",` + body[1:]
+		return string(a.body) + string(l.do("POST", importDirectoryPath+dry, bearer(made.Value), entries(row), 200, 0).body)
+	}
+	for _, dry := range []string{"", "?dry_run=true"} {
+		if known, unknown := ask(l.admin.email, dry), ask("nobody@example.com", dry); known != unknown {
+			t.Errorf("%q:\n%s\n%s", dry, known, unknown)
+		}
+	}
+	l.do("POST", members, l.rival.header(), `{"email":"nobody@example.com","roles":["Administrator Read Only"]}`, 404, 1003)
+}
+
 // TestRemovalEnds: what hangs on a member, a user, an account or a zone ends
 // with it, at once.
 func TestRemovalEnds(t *testing.T) {
