@@ -43,7 +43,9 @@ type Service struct {
 	forked error      // why nothing more is signed
 }
 
-// New returns a service that goes on from the head in the file.
+// New returns a service that goes on from the head in the file. When that cannot
+// be read, or is not one that this installation has signed, the service signs
+// nothing and Err says why: the rest of the node needs no heads.
 func New(cfg Config) (*Service, error) {
 	if cfg.Trail == nil || len(cfg.Key) != ed25519.PrivateKeySize || cfg.File == "" {
 		return nil, errors.New("auditor: a trail, a key and a file are needed")
@@ -56,15 +58,17 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{Config: cfg}
 	kept, err := durable.ReadPrivate(cfg.File)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
-	case err != nil:
-		return nil, fmt.Errorf("auditor: %w", err)
 	}
-	h, err := s.open(kept)
+	h := proof.Head{}
+	if err == nil {
+		h, err = s.open(kept)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("auditor: %s is not a head that this installation has signed: %w", cfg.File, err)
+		s.forked = fmt.Errorf("auditor: the last head that was signed is not known: %w", err)
+		s.Log.Error("no tree heads are signed", "error", s.forked, "file", cfg.File)
+		return s, nil
 	}
 	s.signed, s.head = kept, h
 	return s, nil
@@ -107,10 +111,10 @@ func (s *Service) Signed() ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := s.Now(); s.forked == nil && (s.at.IsZero() || now.Sub(s.at) >= Every || now.Before(s.at)) {
+		s.at = now // whatever comes of it: a full disk is not asked again by everybody
 		if err := s.sign(); err != nil {
 			return nil, err
 		}
-		s.at = now
 	}
 	switch {
 	case s.forked != nil:

@@ -264,8 +264,12 @@ func TestForeignFile(t *testing.T) {
 		if err := os.WriteFile(w.file, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if s, err := w.service(); err == nil || s != nil {
-			t.Errorf("%s: %v", name, err)
+		w.start()
+		if signed, err := w.s.Signed(); fault.From(err).Code != fault.NotReady || w.s.Err() == nil {
+			t.Errorf("%s: signed %q, %v; %v", name, signed, err, w.s.Err())
+		}
+		if now, err := os.ReadFile(w.file); err != nil || !bytes.Equal(now, bad) {
+			t.Errorf("%s: the file was replaced: %v", name, err)
 		}
 	}
 }
@@ -282,7 +286,10 @@ func TestUnkept(t *testing.T) {
 		t.Errorf("that is no fork: %v", err)
 	}
 	w.s.File = w.file
-	if h := w.headNow(); h.Size != 1 {
+	if signed, err := w.s.Signed(); fault.From(err).Code != fault.NotReady {
+		t.Errorf("asked again within a second: %q, %v", signed, err)
+	}
+	if h := w.head(); h.Size != 1 {
 		t.Errorf("%+v", h)
 	}
 }
