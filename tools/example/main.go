@@ -1,13 +1,15 @@
-// Command example is a small DNS service that obeys Watchword: it asks a
-// verifier over HTTP, keeps the answers, and drops what the feed says has
-// changed.
+// Command example is a small DNS service that obeys Watchword. Thin, it asks a
+// verifier over HTTP, keeps the answers, and drops what the feed says has changed;
+// full, it has the whole index and asks nobody.
 //
-//	go run ./tools/example -admin data/admin.json
+//	watchword enforcer enroll edge --region eu      # writes edge.json and edge.nkey
+//	go run ./tools/example -credentials edge.json -mode full -data edge-index
 //
 //	curl -i -H "Authorization: Bearer wwu_…" 127.0.0.1:8430/accounts/ACCOUNT/zones/ZONE/records
 //	curl -N -H "Authorization: Bearer wwu_…" 127.0.0.1:8430/accounts/ACCOUNT/zones/ZONE/changes
 //
-// The second one goes on until the token is revoked.
+// The second one goes on until the token is revoked. demo.sh beside this file
+// shows who has heard of that.
 package main
 
 import (
@@ -23,109 +25,79 @@ import (
 	"syscall"
 	"time"
 
-	json "github.com/go-json-experiment/json"
-
-	"watchword.dev/events"
 	"watchword.dev/events/enforcer"
-	"watchword.dev/events/feed/sse"
-	"watchword.dev/events/token"
 )
 
-// credentials are the part of admin.json that a service needs: where to ask,
-// and with which key.
-type credentials struct {
-	BaseURL     string `json:"base_url"`
-	EnforcerKey string `json:"enforcer_key"`
+// options are the flags.
+type options struct {
+	credentials string
+	mode        string
+	feed        string
+	data        string
+	listen      string
 }
 
 func main() {
-	admin := flag.String("admin", "data/admin.json", "file with base_url and enforcer_key, as the first start of a server writes it")
-	listen := flag.String("listen", "127.0.0.1:8430", "where to serve")
+	var o options
+	flag.StringVar(&o.credentials, "credentials", "edge.json", "file that `watchword enforcer enroll` has written, with the seed beside it")
+	flag.StringVar(&o.mode, "mode", "thin", "thin asks a verifier for what is new, full has an index of its own")
+	flag.StringVar(&o.feed, "feed", "auto", "how the events come and the receipts go: nats, http, or auto: nats where the installation lets its clients in")
+	flag.StringVar(&o.data, "data", "edge-index", "directory of the index of -mode full")
+	flag.StringVar(&o.listen, "listen", "127.0.0.1:8430", "where to serve")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *admin, *listen, func(addr string) { slog.Info("serving", "addr", addr) }); err != nil {
+	if err := run(ctx, o, func(addr string) { slog.Info("serving", "addr", addr, "mode", o.mode) }); err != nil {
 		fmt.Fprintln(os.Stderr, "example:", err)
 		os.Exit(1)
 	}
 }
 
-// run serves until ctx ends. It calls ready when the doors are open and a pulse
-// has vouched for the cache.
-func run(ctx context.Context, admin, listen string, ready func(addr string)) error {
-	raw, err := os.ReadFile(admin)
+// run serves until ctx ends, or until nothing can be verified any more. It calls
+// ready when the doors are open and the pen has vouched for what is known.
+func run(ctx context.Context, o options, ready func(addr string)) error {
+	s, err := newService(ctx, o)
 	if err != nil {
 		return err
 	}
-	var c credentials
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return fmt.Errorf("%s: %w", admin, err)
-	}
-	s, err := newService(c)
+	l, err := net.Listen("tcp", o.listen)
 	if err != nil {
-		return err
+		return errors.Join(err, s.close())
 	}
-	l, err := net.Listen("tcp", listen)
-	if err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(ctx)
+	// Requests end before the following does, whose last word is that nothing is
+	// verified here any more.
+	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	followed := make(chan error, 1)
-	go func() { followed <- enforcer.FollowNewest(ctx, s.feed, s.cache, s.guard) }()
-	server := &http.Server{Handler: s.routes(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
-	go func() {
+	go func() { followed <- s.follow(following) }()
+	server := &http.Server{Handler: s.routes(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return requests }}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	for up := s.ready; err == nil && ctx.Err() == nil; {
 		select {
-		case <-s.vouched:
+		case <-up:
 			ready(l.Addr().String())
-			<-ctx.Done()
+			up = nil
+		case err = <-followed: // never nil
 		case <-ctx.Done():
 		}
-		end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = server.Shutdown(end) // what is left after that is cut by the end of the process
-	}()
-	err = server.Serve(l)
-	stop()
-	<-followed
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
 	}
-	return err
-}
-
-// service is the example.
-type service struct {
-	cache   *enforcer.Cache
-	guard   *enforcer.Enforcer
-	feed    *sse.Reader
-	vouched chan struct{} // has an element as soon as a pulse has come
-}
-
-func newService(c credentials) (*service, error) {
-	client, err := enforcer.NewClient(enforcer.ClientConfig{URLs: []string{c.BaseURL}, Key: token.NewSecret(c.EnforcerKey), Log: slog.Default()})
-	if err != nil {
-		return nil, err
-	}
-	s := &service{vouched: make(chan struct{}, 1)}
-	if s.cache, err = enforcer.NewCache(enforcer.CacheConfig{Source: client, Log: slog.Default()}); err != nil {
-		return nil, err
-	}
-	if s.guard, err = enforcer.New(enforcer.Config{Decider: s.cache, OnRevoked: func(r enforcer.Revocation) {
-		slog.Info("revoked", "by", r.By, "id", r.ID.String(), "sequence", r.Sequence)
-	}}); err != nil {
-		return nil, err
-	}
-	s.feed, err = sse.New(sse.Config{URL: c.BaseURL, Key: c.EnforcerKey, Log: slog.Default(), Pulse: func(p events.Pulse, arrived time.Time) {
-		s.cache.Observe(p, arrived)
-		select {
-		case s.vouched <- struct{}{}:
-		default:
+	cut()
+	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = server.Shutdown(end) // what is left after that is cut by the end of the process
+	<-served
+	if stop(); err == nil {
+		if err = <-followed; errors.Is(err, context.Canceled) {
+			err = nil
 		}
-	}})
-	return s, err
+	}
+	return errors.Join(err, s.close())
 }
 
+// routes are those of the service.
 func (s *service) routes() http.Handler {
 	zone := enforcer.Path("com.cloudflare.api.account.{account}", "com.cloudflare.api.account.zone.{zone}")
 	mux := http.NewServeMux()

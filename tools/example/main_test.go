@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,7 +26,8 @@ const (
 	groupRead = "82e64a83756745bbbb1c9c2701bf816b" // DNS Read
 )
 
-// TestExample runs the example beside the real server, as a newcomer does.
+// TestExample runs the example beside the real server, as a newcomer does: in both
+// modes, and each by one of the two ways to follow.
 func TestExample(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), bounded)
 	defer cancel()
@@ -41,12 +44,33 @@ func TestExample(t *testing.T) {
 	if err := server.Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
+	for _, o := range []options{
+		{mode: "thin", feed: "nats"}, {mode: "full", feed: "http"}, {mode: "full", feed: "nats"}, {mode: "thin", feed: "http"},
+	} {
+		o.listen, o.data = "127.0.0.1:0", filepath.Join(t.TempDir(), "index")
+		o.credentials = enroll(t, ctx, binary, data, o.mode+"-"+o.feed)
+		t.Run(o.mode+" "+o.feed, func(t *testing.T) { try(t, ctx, server, o) })
+	}
+}
+
+// enroll makes a credentials file, by the command line.
+func enroll(t *testing.T, ctx context.Context, binary, data, name string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "edge.json")
+	cmd := exec.CommandContext(ctx, binary, "enforcer", "enroll", name, "--region", "eu", "--credentials", file)
+	cmd.Env = append(os.Environ(), "WATCHWORD_ADMIN_FILE="+filepath.Join(data, "admin.json"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return file
+}
+
+// try runs one service through the life of a token.
+func try(t *testing.T, ctx context.Context, server *proc.Server, o options) {
 	addr, ended := make(chan string, 1), make(chan error, 1)
 	service, stop := context.WithCancel(ctx)
 	defer stop()
-	go func() {
-		ended <- run(service, filepath.Join(data, "admin.json"), "127.0.0.1:0", func(a string) { addr <- a })
-	}()
+	go func() { ended <- run(service, o, func(a string) { addr <- a }) }()
 	var base string
 	select {
 	case a := <-addr:
@@ -55,6 +79,11 @@ func TestExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, secret := create(t, ctx, server)
+	for o.mode == "full" { // it hears of the token in a moment
+		if status, _ := get(t, ctx, base+"/records", secret); status == 200 {
+			break
+		}
+	}
 	if status, body := get(t, ctx, base+"/records", secret); status != 200 || !strings.Contains(body, id) {
 		t.Errorf("records: %d %s", status, body)
 	}
@@ -67,16 +96,20 @@ func TestExample(t *testing.T) {
 	if !lines.Scan() {
 		t.Fatal(lines.Err())
 	}
-	management(t, ctx, server, http.MethodDelete, "/"+id, "")
+	// Who waits for the receipts knows that it is refused everywhere.
+	body := management(t, ctx, server, http.MethodDelete, "/"+id+"?wait=receipts&timeout=25s", "")
+	if !strings.Contains(string(body), `"complete":true`) {
+		t.Errorf("who has heard: %s", body)
+	}
+	if status, _ := get(t, ctx, base+"/records", secret); status != 401 {
+		t.Errorf("after the revocation: %d", status)
+	}
 	last := ""
 	for lines.Scan() {
 		last = lines.Text()
 	}
 	if !strings.HasPrefix(last, "the end: ") || !strings.Contains(last, "revoked") {
 		t.Errorf("the stream ended with %q, %v", last, lines.Err())
-	}
-	if status, _ := get(t, ctx, base+"/records", secret); status != 401 {
-		t.Errorf("after the revocation: %d", status)
 	}
 	stop()
 	if err := <-ended; err != nil {
