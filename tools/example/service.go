@@ -20,6 +20,7 @@ import (
 	"watchword.dev/events/receipt"
 	"watchword.dev/events/token"
 	"watchword.dev/projections/localindex"
+	"watchword.dev/projections/verifyindex"
 )
 
 // service is the example: what guards it, and what keeps that up to date.
@@ -118,15 +119,18 @@ func guarded(d enforcer.Decider) (*enforcer.Enforcer, error) {
 	}})
 }
 
-// thin asks a verifier for what is new, and keeps the answers. None of them is
-// older than the reporter's bound.
+// oldest is how old what an answer rests on may be: for so long somebody who
+// revokes a token must wait for a service that has fallen silent.
+const oldest = 30 * time.Second
+
+// thin asks a verifier for what is new, and keeps the answers.
 func (id *identity) thin() (*service, error) {
 	publisher, err := id.publisher()
 	if err != nil {
 		return nil, err
 	}
 	reports, err := receipt.NewReporter(receipt.Config{
-		Enforcer: id.ID, Key: id.key, Publisher: publisher, Region: id.Region, Bound: 30 * time.Second, Log: slog.Default(),
+		Enforcer: id.ID, Key: id.key, Publisher: publisher, Region: id.Region, Bound: oldest, Log: slog.Default(),
 	})
 	if err != nil {
 		return nil, err
@@ -163,6 +167,7 @@ func (id *identity) full(ctx context.Context, dir string) (*service, error) {
 	}
 	x, err := localindex.Open(ctx, localindex.Config{
 		Dir: dir, Enforcer: id.ID, Key: id.key, Publisher: publisher, Region: id.Region, Snapshots: id.client, Log: slog.Default(),
+		Bounds: verifyindex.Bounds{Read: oldest, Write: oldest},
 	})
 	if err != nil {
 		return nil, err
