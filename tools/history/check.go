@@ -159,6 +159,7 @@ type checker struct {
 	answers  Answers
 	found    Violations
 	findings []string
+	back     map[string]bool // who has allowed something since the server was back
 }
 
 // check judges one answer.
@@ -170,6 +171,7 @@ func (c *checker) check(who string, a *answer) error {
 	switch a.Verdict {
 	case token.VerdictAllow:
 		c.answers.Allows++
+		c.back[who] = c.back[who] || a.Begin > c.h.away[1]
 	case token.VerdictDeny:
 		c.answers.Denies++
 	default:

@@ -64,7 +64,7 @@ func newClients(a proc.Admin, file string, seed uint64) (*clients, error) {
 	return c, nil
 }
 
-// stop ends those who wait for receipts.
+// stop ends the changes, and those who wait for receipts.
 func (c *clients) stop() {
 	c.end()
 	c.watching.Wait()
@@ -205,8 +205,12 @@ func (c *clients) begin(ctx context.Context) error {
 	return nil
 }
 
-// change makes n changes in about the given time.
+// change makes n changes in about the given time, or fewer when stop is called.
 func (c *clients) change(ctx context.Context, n int, length time.Duration) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(c.ended, cancel)
+	defer stop()
 	due := make(chan struct{})
 	var wg sync.WaitGroup
 	for w := range workers {
@@ -217,10 +221,9 @@ func (c *clients) change(ctx context.Context, n int, length time.Duration) {
 	for i := range n {
 		select {
 		case due <- struct{}{}:
-		case <-c.ended.Done():
 		case <-ctx.Done():
 		}
-		if pause(ctx, time.Until(began.Add(length*time.Duration(i+1)/time.Duration(n)))) != nil || c.ended.Err() != nil {
+		if pause(ctx, time.Until(began.Add(length*time.Duration(i+1)/time.Duration(n)))) != nil {
 			break
 		}
 	}

@@ -235,7 +235,7 @@ func (h *harness) caughtUp(ctx context.Context, seq uint64) error {
 			}
 		}
 		if pause(ctx, 100*time.Millisecond) != nil {
-			return fmt.Errorf("not at sequence %d in time: %v, %w", seq, behind, err)
+			return fmt.Errorf("not at sequence %d in time: %v, %v", seq, behind, err)
 		}
 	}
 }
@@ -357,12 +357,12 @@ func (h *harness) leave(ctx context.Context) error {
 		h.report.findings = append(h.report.findings, err.Error())
 	}
 	h.clients.stop()
-	return pause(ctx, time.Second) // some answers that rest on it
+	return pause(ctx, h.read+time.Second) // some answers that rest on it
 }
 
 // check ends the enforcers and holds their answers against the ledger.
 func (h *harness) check(ctx context.Context) error {
-	checker := &checker{h: &history{
+	checker := &checker{back: map[string]bool{}, h: &history{
 		tokens: map[token.ID][]state{}, facts: map[fact]bool{}, read: h.read, write: h.write, away: h.away,
 		settled: h.clients.settledAt, heard: h.clients.heardAt, secrets: h.clients.secrets,
 	}}
@@ -384,6 +384,10 @@ func (h *harness) check(ctx context.Context) error {
 	for _, c := range h.enforcing {
 		if err := c.judge(checker); err != nil {
 			return err
+		}
+		if !checker.back[c.name] {
+			checker.found.Behind++
+			checker.find("%s allows nothing since the server is back\n%s", c.name, c.log.String())
 		}
 	}
 	checker.answers.LateMS = quantile(checker.answers.late)

@@ -94,7 +94,7 @@ func lived(bound time.Duration) *checker {
 		}},
 	}
 	h.settle()
-	return &checker{h: h}
+	return &checker{h: h, back: map[string]bool{}}
 }
 
 // TestChecker: each promise, kept to the last moment and broken by the first one
