@@ -1,14 +1,18 @@
 package openapi_test
 
 import (
+	"flag"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"watchword.dev/events/fault"
+	"watchword.dev/events/token"
 )
 
 const incidentPath = "/client/v4/incident/revocations"
@@ -242,4 +246,69 @@ func (l *lab) tryIncident(try func(method, path, pattern string, as http.Header,
 	}
 	try("POST", incidentPath, incidentPath, as, `{"name_prefix":"ci-","confirm":true}`).into(l.t, &v)
 	try("GET", fmt.Sprintf("%s/receipts?sequence=%d&token_id=%s", incidentPath, v.Sequence, v.Last), incidentPath+"/receipts", as, nil)
+}
+
+var burst = flag.Int("burst", 300, "how many tokens TestIncidentBurst revokes")
+
+// TestIncidentBurst revokes very many tokens by one event each while somebody
+// asks about one that stays and one that had ended before: every answer is right,
+// and at the end the index is where the ledger is.
+func TestIncidentBurst(t *testing.T) {
+	l := newLab(t)
+	operator := l.admin.header()
+	stays := l.create(userTokens, operator, grant("stays", dnsWrite, zone)).Value
+	ended := l.create(userTokens, operator, grant("ended", dnsWrite, zone))
+	l.do("DELETE", userTokens+"/"+ended.ID, operator, nil, 200, 0)
+	var secrets []string
+	for i := range *burst {
+		secrets = append(secrets, l.create(userTokens, operator, grant(fmt.Sprint("ci-", i), dnsWrite, zone)).Value)
+	}
+	decide := func(secret string) token.Decision {
+		return l.index.Verify(secret, &token.Request{Permission: "dns.records.write", Resource: []string{zone}, Address: netip.MustParseAddr("127.0.0.1")})
+	}
+	stop, wrong := make(chan struct{}), make(chan string, 1)
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if d, e := decide(stays), decide(ended.Value); d.Verdict != token.VerdictAllow || e.Reason != token.ReasonRevoked {
+				select {
+				case wrong <- fmt.Sprintf("%+v, %+v", d, e):
+				default:
+				}
+			}
+		}
+	})
+	revoked := 0
+	for after := ""; ; {
+		var v incidentView
+		l.do("POST", incidentPath, operator, `{"name_prefix":"ci-","confirm":true,"limit":10000`+after+`}`, 200, 0).into(t, &v)
+		if revoked += v.Revoked; v.Next == "" {
+			break
+		}
+		after = `,"after":"` + v.Next + `"`
+	}
+	close(stop)
+	asking.Wait()
+	select {
+	case w := <-wrong:
+		t.Errorf("an answer during the burst: %s", w)
+	default:
+	}
+	if revoked != *burst {
+		t.Errorf("revoked %d of %d", revoked, *burst)
+	}
+	head := l.ledger.Head()
+	if err := l.index.Wait(t.Context(), head); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range secrets {
+		if d := decide(s); d.Reason != token.ReasonRevoked || d.Sequence < head {
+			t.Fatalf("a revoked token: %+v", d)
+		}
+	}
 }
