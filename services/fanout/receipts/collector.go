@@ -147,24 +147,34 @@ func (c *Collector) hear(ctx context.Context, p *revocations.Revocations, m revo
 	return err
 }
 
-// look finds out, after each revocation, whether everything was read that is
-// stored.
+// look finds out, after each revocation, whether everything was read that was
+// stored by then.
 func (c *Collector) look(ctx context.Context, p *revocations.Revocations, sources map[revocations.Stream]Source) error {
 	idle := time.NewTicker(lookEvery)
 	defer idle.Stop()
+	var open *goal
 	for due := true; ; {
 		changed := p.Changed() // before the look: nothing is missed
 		if c.cfg.Projection() != p {
 			return errReplaced
 		}
-		if due || p.Behind() {
-			if err := c.lookOnce(ctx, p, sources); err != nil {
+		// What is stored meanwhile moves no goal: it is reached however much
+		// somebody sends.
+		if due || open == nil && p.Behind() {
+			g, err := newGoal(ctx, p, sources)
+			if err != nil {
 				return err
 			}
-			due = false
+			if due = false; open == nil {
+				open = g
+			}
+		}
+		if open != nil && open.reached(p) {
+			p.CaughtUp(open.applied)
+			open = nil
 		}
 		var pause <-chan time.Time
-		if p.Behind() { // not more often than that, however much is revoked
+		if open != nil || p.Behind() { // not more often than that, however much is revoked
 			pause, changed = time.After(lookPause), nil
 		}
 		select {
@@ -178,23 +188,35 @@ func (c *Collector) look(ctx context.Context, p *revocations.Revocations, source
 	}
 }
 
-// lookOnce compares what was read with what is stored.
-func (c *Collector) lookOnce(ctx context.Context, p *revocations.Revocations, sources map[revocations.Stream]Source) error {
-	applied, read := p.Position().Seq, true // in this order: what is stored by then counts
+// goal is what was stored when a sequence of the ledger was the last applied.
+type goal struct {
+	applied uint64
+	last    map[revocations.Stream]uint64
+}
+
+// newGoal looks at what is stored now.
+func newGoal(ctx context.Context, p *revocations.Revocations, sources map[revocations.Stream]Source) (*goal, error) {
+	g := &goal{p.Position().Seq, map[revocations.Stream]uint64{}} // in this order: what is stored by then counts
 	for s, source := range sources {
-		before := p.Read(s) // more may be stored, and read, once the stream has said how far it goes
+		seen := p.Read(s) // more may be stored, and read, once the stream has said how far it goes
 		last, err := source.Last(ctx)
-		switch {
-		case err != nil:
-			return fmt.Errorf("the end of the stream: %w", err)
-		case last < before:
-			return errors.New("a stream of receipts ends before what was read")
-		case last > p.Read(s):
-			read = false
+		if err != nil {
+			return nil, fmt.Errorf("the end of the stream: %w", err)
+		}
+		if last < seen {
+			return nil, errors.New("a stream of receipts ends before what was read")
+		}
+		g.last[s] = last
+	}
+	return g, nil
+}
+
+// reached reports whether everything up to the goal was read.
+func (g *goal) reached(p *revocations.Revocations) bool {
+	for s, last := range g.last {
+		if p.Read(s) < last {
+			return false
 		}
 	}
-	if read {
-		p.CaughtUp(applied)
-	}
-	return nil
+	return true
 }

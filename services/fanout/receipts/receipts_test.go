@@ -47,6 +47,7 @@ type memory struct {
 	changed chan struct{}
 	fails   int
 	said    func() // called when Last has looked, before it returns; may be nil
+	flooded bool   // whenever somebody looks, there is one more than was read
 }
 
 func newMemory(of revocations.Stream) *memory { return &memory{of: of, changed: make(chan struct{})} }
@@ -62,6 +63,9 @@ func (m *memory) add(subject string, data []byte) {
 func (m *memory) Last(context.Context) (uint64, error) {
 	m.mu.Lock()
 	fails, last, said := m.fails > 0, uint64(len(m.all)), m.said
+	if m.flooded {
+		last++
+	}
 	m.fails = max(m.fails-1, 0)
 	m.mu.Unlock()
 	if fails {
@@ -293,6 +297,22 @@ func TestCollects(t *testing.T) {
 	if n := len(o.service.Instances()); n != 2 || o.service.Applied() == 0 || o.service.Installation() != eventstest.ID(1) {
 		t.Errorf("%d instances", n)
 	}
+}
+
+// TestFlooded: whoever sends receipts without end does not keep a revocation from
+// being complete. What was stored before is read, whatever comes after it.
+func TestFlooded(t *testing.T) {
+	o := open(t)
+	o.say(edge, "a", receipt.Hello)
+	o.kept.mu.Lock()
+	o.kept.flooded = true
+	o.kept.mu.Unlock()
+	e := o.tell(eventstest.ID(50), &events.TokenRevoked{})
+	o.say(edge, "a", receipt.Revocation)
+	o.await(e, func(r revocations.Report) bool {
+		o.kept.add("ww.receipt.nonsense", nil)
+		return r.Complete && r.Why == revocations.AllHeard
+	})
 }
 
 // TestEnrolledJustNow: a receipt may come before the projection has heard that
