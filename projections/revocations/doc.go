@@ -15,7 +15,8 @@
 //	c <stream>         how far receipts were read: a sequence
 //	e <enforcer>       the state of an enforcer, JSON
 //	h <slot>           where a commit ended: position, by sequence mod ringSize
-//	i <enforcer> <instance>  the state of an instance, JSON
+//	i <enforcer> <instance>  the state of an instance, JSON; of those that are
+//	                   too many to be known each, under the name Others
 //	l                  what the ledger said of itself when it was opened, JSON
 //	p                  the epoch and when it began, JSON
 //	r <sequence>       a commit that revokes: epoch and time

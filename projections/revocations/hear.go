@@ -75,6 +75,9 @@ const (
 	MinSkew = time.Second
 	// keepStopped is how long an instance is remembered that speaks no more.
 	keepStopped = 90 * 24 * time.Hour
+	// loggedEach is how many refused receipts are logged of each reason and
+	// enforcer; of those behind them only each that doubles their number.
+	loggedEach = 8
 )
 
 // Read returns the sequence of the last message of a stream that was heard.
@@ -253,7 +256,8 @@ func (p *Revocations) place(r *receipt.Receipt) (why Reason, maybe bool, err err
 	return "", false, nil
 }
 
-// refuse counts a receipt and says so, without anything that was in it.
+// refuse counts a receipt and says so, without anything that was in it. Of many it
+// says so ever more rarely.
 func (p *Revocations) refuse(b *pebble.Batch, m *Message, why Reason, id token.ID) (func(), error) {
 	k := refusal{why, id}
 	n := p.refused[k] + 1
@@ -262,6 +266,9 @@ func (p *Revocations) refuse(b *pebble.Batch, m *Message, why Reason, id token.I
 	}
 	return func() {
 		p.refused[k] = n
+		if n > loggedEach && n&(n-1) != 0 {
+			return // the count says it; nobody fills the log with what they send
+		}
 		p.log.Warn("a receipt was refused", "reason", string(why), "enforcer", id.String(), "stream_sequence", m.Seq, "refused", n)
 	}, nil
 }
@@ -271,16 +278,26 @@ func (p *Revocations) accept(b *pebble.Batch, m *Message, r *receipt.Receipt) (f
 	id := instanceID{r.Enforcer, r.Instance}
 	before := p.instances[id]
 	n := instance{}
+	var gone []instanceID
 	if before != nil {
 		n = *before
+	} else {
+		var full bool
+		if gone, full = p.room(r.Enforcer, m.Stored); full {
+			return p.acceptOther(b, m, r)
+		}
 	}
 	if r.Kind == receipt.Hello && n.FirstSeen.IsZero() {
 		n.FirstSeen, n.First = m.Stored, place{r.Epoch, r.Sequence}
 	}
 	newest := before == nil || r.SentAt.After(n.Sent[Kept]) && r.SentAt.After(n.Sent[Progress])
 	n.Sent[m.Stream] = r.SentAt
+	applied := r.AppliedAt
+	if applied.After(m.Stored) { // by a clock that is ahead: who says so has applied it by now
+		applied = m.Stored
+	}
 	if at := (place{r.Epoch, r.Sequence}); before == nil || at.reached(n.Place) && at != n.Place {
-		n.Place, n.Applied = at, r.AppliedAt
+		n.Place, n.Applied = at, applied
 	}
 	if m.Stored.After(n.LastSeen) {
 		n.LastSeen = m.Stored
@@ -295,12 +312,8 @@ func (p *Revocations) accept(b *pebble.Batch, m *Message, r *receipt.Receipt) (f
 	if e := p.enforcers[r.Enforcer]; e.Status == aggregate.Revoked && r.Sequence >= e.Seq && n.Stopped.IsZero() {
 		n.Stopped, n.Retired = m.Stored, true
 	}
-	if err := p.mark(b, id, &n, mark{place{r.Epoch, r.Sequence}, r.AppliedAt, m.Stored}, before == nil); err != nil {
+	if err := p.mark(b, id, &n, mark{place{r.Epoch, r.Sequence}, applied, m.Stored}, before == nil); err != nil {
 		return nil, err
-	}
-	var gone []instanceID
-	if before == nil {
-		gone = p.outlived(r.Enforcer, m.Stored)
 	}
 	for _, old := range gone {
 		prefix := markPrefix(old)
@@ -318,22 +331,7 @@ func (p *Revocations) accept(b *pebble.Batch, m *Message, r *receipt.Receipt) (f
 	if err := b.Set(id.key(), raw, nil); err != nil {
 		return nil, err
 	}
-	return func() {
-		p.instances[id] = &n
-		for _, old := range gone {
-			delete(p.instances, old)
-		}
-	}, nil
-}
-
-// outlived are the instances of an enforcer that spoke last long before now.
-func (p *Revocations) outlived(enforcer token.ID, now time.Time) (gone []instanceID) {
-	for id, n := range p.instances {
-		if id.enforcer == enforcer && now.Sub(n.LastSeen) > keepStopped {
-			gone = append(gone, id)
-		}
-	}
-	return gone
+	return func() { p.settle(id, &n, gone) }, nil
 }
 
 // mark writes down that an instance has come to a place, if that covers a

@@ -57,7 +57,9 @@ type Revocations struct {
 	epoch     epoch
 	enforcers map[token.ID]aggregate.Enforcer
 	instances map[instanceID]*instance
-	read      [streams]uint64 // of each stream of receipts
+	crowds    map[token.ID]crowd // of the instances of each enforcer
+	most      int                // MaxInstances, but in tests
+	read      [streams]uint64    // of each stream of receipts
 	refused   map[refusal]uint64
 	revoked   uint64        // sequence of the newest revocation
 	caught    uint64        // see CaughtUp
@@ -92,6 +94,7 @@ func Open(o Options) (*Revocations, error) {
 	p := &Revocations{
 		store: store, log: o.Log, changed: make(chan struct{}),
 		enforcers: map[token.ID]aggregate.Enforcer{}, instances: map[instanceID]*instance{}, refused: map[refusal]uint64{},
+		crowds: map[token.ID]crowd{}, most: MaxInstances,
 	}
 	if err := p.load(); err != nil {
 		return nil, errors.Join(err, store.Close())

@@ -209,8 +209,11 @@ func (p *Revocations) loadRows() error {
 		if len(k) < 1+len(token.ID{}) {
 			return fmt.Errorf("%w: the key of an instance", projector.ErrDamaged)
 		}
-		p.instances[instanceID{token.ID(k[1:17]), string(k[17:])}] = n
-		return decode(v, n)
+		if err := decode(v, n); err != nil {
+			return err
+		}
+		p.settle(instanceID{token.ID(k[1:17]), string(k[17:])}, n, nil)
+		return nil
 	})
 	if err != nil {
 		return err
