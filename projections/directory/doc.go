@@ -20,7 +20,8 @@
 // What has ended stays as a row, so that fsck and the audit can find it, and
 // leaves every index: it is in no list, no count of what lives, and no secret
 // leads to it. Removing a user or an account ends their tokens and memberships
-// in the same step.
+// in the same step. A sweep ends what it takes in several, before the checkpoint
+moves over it.
 //
 // # Trust
 //
