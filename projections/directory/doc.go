@@ -21,7 +21,7 @@
 // leaves every index: it is in no list, no count of what lives, and no secret
 // leads to it. Removing a user or an account ends their tokens and memberships
 // in the same step. A sweep ends what it takes in several, before the checkpoint
-moves over it.
+// moves over it.
 //
 // # Trust
 //
