@@ -298,7 +298,7 @@ func waitParameter(q url.Values) (time.Duration, error) {
 		return 0, nil
 	}
 	if q.Get("wait") != waitForReceipts {
-		return 0, fault.New(fault.InvalidParameter).WithDetail("wait=%s is all that can be waited for", waitForReceipts)
+		return 0, fault.New(fault.InvalidParameter).WithDetail("wait can be receipts, and nothing else")
 	}
 	if !q.Has("timeout") {
 		return defaultWait, nil

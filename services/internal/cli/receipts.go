@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -138,8 +139,15 @@ func (a *App) printReceipts(raw jsontext.Value) error {
 	return nil
 }
 
-// clock writes a time of today.
-func clock(t time.Time) string { return t.Local().Format("15:04:05.000") }
+// clock writes a time, and its day when that is not today.
+func clock(t time.Time) string { return clockAt(t.Local(), time.Now()) }
+
+func clockAt(t, now time.Time) string {
+	if t.Format(time.DateOnly) == now.In(t.Location()).Format(time.DateOnly) {
+		return t.Format("15:04:05.000")
+	}
+	return t.Format("2006-01-02 15:04:05")
+}
 
 // receiptPoll is how long the server holds an answer back that is not complete
 // yet; the line moves as often.
@@ -315,10 +323,7 @@ func (a *App) instanceTable(all []enforcerView) error {
 		}
 	}
 	slices.SortStableFunc(rows, func(x, y row) int {
-		if x.Lag != y.Lag {
-			return int(min(max(int64(y.Lag)-int64(x.Lag), -1), 1))
-		}
-		return int(min(max(y.Silent-x.Silent, -1), 1))
+		return cmp.Or(cmp.Compare(y.Lag, x.Lag), cmp.Compare(y.Silent, x.Silent))
 	})
 	text := make([][]string, 0, len(rows))
 	for _, r := range rows {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -83,5 +84,36 @@ func TestRevokeWaits(t *testing.T) {
 				t.Errorf("printed\n%q\n%q", out.String(), errs.String())
 			}
 		})
+	}
+}
+
+// TestClock: a lease may end on another day, which the time alone does not tell.
+func TestClock(t *testing.T) {
+	now := time.Date(2026, 1, 2, 23, 0, 0, 0, time.UTC)
+	for at, want := range map[time.Time]string{
+		now.Add(30 * time.Minute): "23:30:00.000",
+		now.Add(2 * time.Hour):    "2026-01-03 01:00:00",
+		now.Add(24 * time.Hour):   "2026-01-03 23:00:00",
+	} {
+		if got := clockAt(at, now); got != want {
+			t.Errorf("%v: %q, want %q", at, got, want)
+		}
+	}
+}
+
+// TestSlowestFirst: who is as far as another and silent for longer comes first, by
+// parts of a second too.
+func TestSlowestFirst(t *testing.T) {
+	var out bytes.Buffer
+	a := &App{Out: &out}
+	err := a.instanceTable([]enforcerView{{Name: "e", Instances: []instanceView{
+		{Instance: "quick", Silent: 0.2}, {Instance: "slow", Silent: 0.9}, {Instance: "behind", Lag: 1},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := out.String()
+	if b, s, q := strings.Index(text, "behind"), strings.Index(text, "slow"), strings.Index(text, "quick"); b < 0 || b > s || s > q {
+		t.Errorf("%s", text)
 	}
 }
