@@ -127,6 +127,7 @@ func NewCache(cfg CacheConfig) (*Cache, error) {
 
 // Begin says that the events after at will be told. It implements Follower.
 func (c *Cache) Begin(at events.Position) {
+	c.water.Store(nil) // before the marks: what is kept stands by both, see stands
 	if at.Seq < c.applied.Load() {
 		c.marks.reset() // another ledger, or one that was restored: its sequences say nothing of this one's
 	}
@@ -137,6 +138,11 @@ func (c *Cache) Begin(at events.Position) {
 	water.Reset(at, recentEnds, c.cfg.Log)
 	c.water.Store(water)
 }
+
+// stands reports whether nothing that was heard has changed a decision, and whether
+// it was asked for while the feed was followed that is followed now. Of what was
+// heard on another one nothing need be known any more.
+func (c *Cache) stands(v *kept) bool { return c.marks.stands(v) && v.feed == c.water.Load() }
 
 // Applied drops what a commit has changed. It implements Follower.
 func (c *Cache) Applied(commit *events.Commit) {
@@ -217,7 +223,7 @@ func (c *Cache) VerifyContext(ctx context.Context, secret string, ask *token.Req
 			return unavailable
 		case v.d.Verdict == token.VerdictUnavailable:
 			return v.d
-		case c.marks.stands(v) && !v.outlived(c.cfg.Now()):
+		case c.stands(v) && !v.outlived(c.cfg.Now()):
 			return v.d
 		}
 	}
@@ -274,7 +280,7 @@ func (c *Cache) lookup(k, at key) (token.Decision, bool) {
 func (c *Cache) find(k key, now time.Time, age time.Duration) *kept {
 	for _, t := range [...]*table{c.good, c.bad} {
 		v := t.get(k)
-		if v != nil && age <= v.d.Bound && (v.until.IsZero() || now.Before(v.until)) && c.marks.stands(v) {
+		if v != nil && age <= v.d.Bound && (v.until.IsZero() || now.Before(v.until)) && c.stands(v) {
 			return v
 		}
 	}
@@ -306,8 +312,9 @@ func (c *Cache) fly(f *flight, k, at key, digest token.Digest, secret string, as
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timeout)
 	defer cancel()
 	c.asked.Add(1)
+	feed := c.water.Load()
 	d := c.cfg.Source.VerifyAtLeast(ctx, c.applied.Load(), secret, ask)
-	f.kept = c.keep(k, at, d, &digest, ask.Resource)
+	f.kept = c.keep(k, at, d, feed, &digest, ask.Resource)
 	c.mu.Lock()
 	delete(c.flights, at)
 	c.mu.Unlock()
@@ -315,16 +322,16 @@ func (c *Cache) fly(f *flight, k, at key, digest token.Digest, secret string, as
 }
 
 // keep puts a decision into the table, unless nobody could ever be given it.
-func (c *Cache) keep(k, at key, d token.Decision, digest *token.Digest, chain []string) *kept {
+func (c *Cache) keep(k, at key, d token.Decision, feed *watermark.Watermark, digest *token.Digest, chain []string) *kept {
 	now := c.cfg.Now()
-	v := &kept{d: d, asOf: now.Add(-d.Age), until: d.Until}
+	v := &kept{d: d, asOf: now.Add(-d.Age), feed: feed, until: d.Until}
 	for _, id := range restsOn(&d, chain) {
 		v.ids = append(v.ids, c.marks.idAt(id))
 	}
 	if v.stranger = d.Token.IsZero() && d.Owner.IsZero(); v.stranger {
 		v.secret = c.marks.secretAt(*digest)
 	}
-	if d.Verdict == token.VerdictUnavailable || d.Bound <= 0 || c.water.Load() == nil || !c.marks.stands(v) {
+	if d.Verdict == token.VerdictUnavailable || d.Bound <= 0 || feed == nil || !c.stands(v) {
 		return v
 	}
 	table := c.good

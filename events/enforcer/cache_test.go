@@ -127,7 +127,7 @@ func TestOutlivedOnArrival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := always(allow)
 		c := begun(t, s, CacheConfig{})
-		v := c.keep(key{1}, key{2}, allow, new(token.Sum(good)), aQuestion.Resource)
+		v := c.keep(key{1}, key{2}, allow, c.water.Load(), new(token.Sum(good)), aQuestion.Resource)
 		if time.Sleep(allow.Bound); v.outlived(time.Now()) {
 			t.Error("too old at its bound")
 		}
@@ -342,6 +342,50 @@ func TestAnotherLedger(t *testing.T) {
 		c.Verify(good, aQuestion)
 		if d := c.Verify(good, aQuestion); d.Verdict != token.VerdictAllow || s.count() != before+1 {
 			t.Errorf("asked %d times, %+v", s.count()-before, d)
+		}
+	})
+}
+
+// TestRewoundFeed: what was asked for while one feed was followed counts for no
+// other. The one that is begun may stand before a revocation that the last one has
+// told, so that nothing else knows of it.
+func TestRewoundFeed(t *testing.T) {
+	revoked := token.Decision{Reason: token.ReasonRevoked, Token: someToken, Owner: someOwner, Sequence: 8, Bound: time.Minute}
+	rewind := func(c *Cache, lost bool) {
+		c.Applied(commitOf(8, "token/"+someToken.String(), &events.TokenRevoked{}))
+		if lost {
+			c.Lost(events.ErrRewind)
+		}
+		c.Begin(events.Position{Seq: 6, Number: 6, Epoch: 1})
+		vouch(c, 6)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := always(allow) // at sequence 7
+		c := begun(t, s, CacheConfig{})
+		if d := c.Verify(good, aQuestion); d.Verdict != token.VerdictAllow {
+			t.Fatalf("%+v", d)
+		}
+		rewind(c, false)
+		s.say(revoked)
+		if d := c.Verify(good, aQuestion); d.Reason != token.ReasonRevoked {
+			t.Errorf("what was kept: %+v", d)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := always(allow)
+		s.hold = make(chan struct{})
+		c := begun(t, s, CacheConfig{})
+		got := make(chan token.Decision, 1)
+		go func() { got <- c.Verify(good, aQuestion) }()
+		<-s.held // the yes is on its way
+		rewind(c, true)
+		s.say(revoked)
+		s.mu.Lock()
+		close(s.hold)
+		s.hold = nil
+		s.mu.Unlock()
+		if d := <-got; d.Reason != token.ReasonRevoked {
+			t.Errorf("what was on its way: %+v", d)
 		}
 	})
 }

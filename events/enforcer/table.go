@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"watchword.dev/events/token"
+	"watchword.dev/events/watermark"
 )
 
 // key names a question. It is a keyed hash, so that nothing about a secret can
@@ -16,6 +17,8 @@ type kept struct {
 	d token.Decision
 	// asOf is when it was known to be right.
 	asOf time.Time
+	// feed is the one that was followed when it was asked for; nil is none.
+	feed *watermark.Watermark
 	// until is when it is dropped, whatever happens; zero is never.
 	until time.Time
 
