@@ -54,7 +54,7 @@ type bench struct {
 
 var benches = []bench{
 	{"verify", benchVerify}, {"http", benchHTTP}, {"replay", benchReplay}, {"create", benchCreate}, {"directory", benchDirectory},
-	{"middleware", benchMiddleware}, {"fanout", benchFanout}, {"snapshot", benchSnapshot},
+	{"middleware", benchMiddleware}, {"fanout", benchFanout}, {"snapshot", benchSnapshot}, {"receipts", benchReceipts},
 }
 
 func main() {
@@ -94,10 +94,10 @@ func wrong(format string, args ...any) error {
 func parse(args []string) (names []string, o options, err error) {
 	f := flag.NewFlagSet("hammer", flag.ContinueOnError)
 	f.Usage = func() {
-		fmt.Fprintln(f.Output(), "usage: hammer all|verify|http|replay|create|directory|middleware|fanout|snapshot [flags]")
+		fmt.Fprintln(f.Output(), "usage: hammer all|verify|http|replay|create|directory|middleware|fanout|snapshot|receipts [flags]")
 		f.PrintDefaults()
 	}
-	f.IntVar(&o.tokens, "tokens", 1_000_000, "tokens of verify and middleware, events of replay and snapshot; for disk mode ten times as many with -full; of directory a tenth, or with -full all")
+	f.IntVar(&o.tokens, "tokens", 1_000_000, "tokens of verify, middleware and receipts, events of replay and snapshot; for disk mode ten times as many with -full; of directory a tenth, or with -full all")
 	f.IntVar(&o.rounds, "rounds", 5, "rounds of every comparison")
 	f.Float64Var(&o.seconds, "seconds", 2, "length of each turn of http and create")
 	f.IntVar(&o.group, "group", 1, "events in a message of the replayed stream; 1 is the hardest case")
