@@ -540,6 +540,53 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// another enrolls another enforcer and returns its key.
+func (n *node) another() string {
+	n.Helper()
+	secret, err := token.Format{}.Generate(token.KindEnforcer)
+	if err != nil {
+		n.Fatal(err)
+	}
+	n.people.mu.Lock()
+	defer n.people.mu.Unlock()
+	n.people.keys[secret.Reveal()] = eventstest.ID(8)
+	return secret.Reveal()
+}
+
+// TestShare: who has the key of one enforcer cannot take the places of all others,
+// neither by many streams nor by some that are behind and take nothing.
+func TestShare(t *testing.T) {
+	t.Run("streams", func(t *testing.T) {
+		n := serve(t, func(c *fanout.Config) { c.MaxStreams = 4 })
+		n.accounts(1)
+		other := n.another()
+		for i, want := range []int{200, 200, 503} {
+			resp := n.get("?after=0", nil)
+			if resp.StatusCode != want {
+				t.Errorf("stream %d: status %d, want %d", i, resp.StatusCode, want)
+			}
+		}
+		if resp := n.get("?after=0", http.Header{"Authorization": {"Bearer " + other}}); resp.StatusCode != 200 {
+			t.Errorf("another one: status %d", resp.StatusCode)
+		}
+	})
+	t.Run("behind", func(t *testing.T) {
+		n := serve(t, func(c *fanout.Config) { c.MaxCatchUps, c.RingCommits, c.WriteTimeout = 2, 1, time.Minute })
+		other := n.another()
+		long := make([]events.Event, 150)
+		for i := range long {
+			long[i] = &events.AccountCreated{Name: strings.Repeat("y", 200<<10)}
+		}
+		ends := n.append(long...)
+		for range 4 {
+			if _, err := n.get("?after=0", nil).Body.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want(t, n.reader(func(c *sse.Config) { c.Key = other }), events.Position{}, ends...)
+	})
+}
+
 // TestClose ends the streams, so that a server can drain; and a ledger that was
 // rewound under the service ends them, too.
 func TestClose(t *testing.T) {

@@ -27,6 +27,7 @@ type hub struct {
 	closed  bool
 	streams map[token.ID]map[*stream]struct{}
 	count   int
+	turns   map[token.ID]chan struct{} // see turnsOf
 }
 
 // frame is a commit as it is sent.
@@ -36,7 +37,7 @@ type frame struct {
 }
 
 func newHub(maxCommits, maxBytes int, now func() time.Time) *hub {
-	return &hub{maxCommits: maxCommits, maxBytes: maxBytes, now: now, changed: make(chan struct{}), streams: map[token.ID]map[*stream]struct{}{}}
+	return &hub{maxCommits: maxCommits, maxBytes: maxBytes, now: now, changed: make(chan struct{}), streams: map[token.ID]map[*stream]struct{}{}, turns: map[token.ID]chan struct{}{}}
 }
 
 // wake tells everybody that something has changed. h.mu is held.
@@ -101,6 +102,10 @@ func (h *hub) close() {
 	h.wake()
 }
 
+// share is how many of n places one enforcer may take: whoever has its key must not
+// keep all others from hearing of revocations.
+func share(n int) int { return max(n/2, 1) }
+
 // join lets a stream in, unless there are as many as may be, and returns what
 // it must have heard of. From then on it is cut when its owner is retired.
 func (h *hub) join(s *stream, most int) (seq uint64, err error) {
@@ -109,7 +114,7 @@ func (h *hub) join(s *stream, most int) (seq uint64, err error) {
 	switch {
 	case h.closed || !h.opened:
 		return 0, errClosed
-	case h.count >= most:
+	case h.count >= most, len(h.streams[s.owner]) >= share(most):
 		return 0, errFull
 	}
 	of := h.streams[s.owner]
@@ -131,6 +136,17 @@ func (h *hub) leave(s *stream) {
 		delete(h.streams, s.owner)
 	}
 	h.count--
+}
+
+// turnsOf has an element for each stream of an enforcer that catches up, and room
+// for its share of most. There are no more of them than enforcers.
+func (h *hub) turnsOf(owner token.ID, most int) chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.turns[owner] == nil {
+		h.turns[owner] = make(chan struct{}, share(most))
+	}
+	return h.turns[owner]
 }
 
 // freshPulse is how old a pulse may be to be sent on. A client counts from when

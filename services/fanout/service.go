@@ -42,7 +42,8 @@ type Config struct {
 	// PulseKey is the key of the pulses, to tell clients.
 	PulseKey []byte
 	// MaxStreams bounds how many clients follow; 4096 when zero. MaxCatchUps
-	// bounds how many of them read what is not in the ring any more; 8.
+	// bounds how many of them read what is not in the ring any more; 8. One
+	// enforcer has at most half of either.
 	MaxStreams, MaxCatchUps int
 	// RingCommits and RingBytes bound what is kept for those who are a little
 	// behind; 4096 and 16 MiB.

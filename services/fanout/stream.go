@@ -259,14 +259,14 @@ func (t *stream) send(g glance) error {
 
 var errWithin = errors.New("fanout: within the ring")
 
-// catchUp reads what the ring does not hold any more, when it is its turn.
-func (t *stream) catchUp() error {
+// await waits until there is room in turns, and takes it.
+func (t *stream) await(turns chan struct{}) error {
 	beat := time.NewTicker(t.s.Beat)
 	defer beat.Stop()
-	for waiting := true; waiting; {
+	for {
 		select {
-		case t.s.behind <- struct{}{}:
-			waiting = false
+		case turns <- struct{}{}:
+			return nil
 		case <-beat.C:
 			if err := t.write([]byte(":\n\n"), true); err != nil {
 				return err
@@ -275,7 +275,17 @@ func (t *stream) catchUp() error {
 			return context.Cause(t.ctx)
 		}
 	}
-	defer func() { <-t.s.behind }()
+}
+
+// catchUp reads what the ring does not hold any more, when it is its turn among
+// its owner's streams, and then among all.
+func (t *stream) catchUp() error {
+	for _, turns := range []chan struct{}{t.s.hub.turnsOf(t.owner, t.s.MaxCatchUps), t.s.behind} {
+		if err := t.await(turns); err != nil {
+			return err
+		}
+		defer func() { <-turns }()
+	}
 	var buf []byte
 	err := t.s.Ledger.Read(t.ctx, t.sent, func(c events.Commit) error {
 		buf = sse.AppendCommit(buf[:0], &c)
