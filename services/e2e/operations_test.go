@@ -203,6 +203,8 @@ func (g target) body(o operation) string {
 		return `{"email":"a@example.com"}`
 	case "updatePerson":
 		return `{"name":"n"}`
+	case "previewIncident", "revokeIncident":
+		return `{"account":"` + g.account + `","created_before":"2020-01-01T00:00:00Z","confirm":true}`
 	case "putTokenPolicy":
 		return `{"tokens_max":50}`
 	}
