@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"watchword.dev/events/fault"
@@ -35,7 +36,9 @@ type Config struct {
 	// Dir is where snapshots lie, on the index's file system. Whatever is in
 	// it is removed.
 	Dir string
-	// MaxLoads bounds how many clients are served at a time; 4 when zero.
+	// MaxLoads bounds how many clients are served at a time; 4 when zero. One
+	// enforcer has at most half of the places: whoever has its key must not keep
+	// all others from beginning.
 	MaxLoads int
 	// Fresh is up to which age a snapshot is given to a new client, and Keep
 	// how long one is kept that nobody reads; a minute and two.
@@ -70,9 +73,12 @@ func (c *Config) setDefaults() {
 type Service struct {
 	Config
 	shelf  *shelf
-	loads  chan struct{} // has an element for each client that is served
 	ended  context.Context
 	finish context.CancelFunc
+
+	mu    sync.Mutex
+	loads map[token.ID]int // clients that are served, by enforcer
+	count int              // of all of them
 }
 
 // New returns a service with the defaults of cfg filled in.
@@ -85,7 +91,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{Config: cfg, shelf: shelf, loads: make(chan struct{}, cfg.MaxLoads)}
+	s := &Service{Config: cfg, shelf: shelf, loads: map[token.ID]int{}}
 	s.ended, s.finish = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -108,7 +114,33 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // Loads is how many clients are served now.
-func (s *Service) Loads() int { return len(s.loads) }
+func (s *Service) Loads() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
+}
+
+// enter takes a place for a client of an enforcer, if there is one.
+func (s *Service) enter(owner token.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.count >= s.MaxLoads || s.loads[owner] >= max(s.MaxLoads/2, 1) {
+		return false
+	}
+	s.loads[owner]++
+	s.count++
+	return true
+}
+
+// leave gives the place back.
+func (s *Service) leave(owner token.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count--
+	if s.loads[owner]--; s.loads[owner] == 0 {
+		delete(s.loads, owner)
+	}
+}
 
 // Close ends all answers, for a server that drains. Clients begin elsewhere.
 func (s *Service) Close() { s.finish() }
@@ -153,12 +185,10 @@ func (s *Service) serve(x *web.Exchange) error {
 	if x.Request().URL.RawQuery != "" {
 		return fault.New(fault.InvalidParameter).WithDetail("it has none")
 	}
-	select {
-	case s.loads <- struct{}{}:
-		defer func() { <-s.loads }()
-	default:
+	if !s.enter(owner) {
 		return web.RetryIn(fault.Overloaded, busy, errors.New("snapshots: as many clients as may be"))
 	}
+	defer s.leave(owner)
 	ctx, cancel := context.WithCancel(x.Context())
 	defer cancel()
 	defer context.AfterFunc(s.ended, cancel)()

@@ -27,9 +27,10 @@ import (
 
 // people is who may load.
 type people struct {
-	mu  sync.Mutex
-	key string
-	why token.Reason
+	mu    sync.Mutex
+	key   string
+	other string // of another enforcer
+	why   token.Reason
 	// lets is how often the key is good; 0 for always.
 	lets, asked int
 }
@@ -40,6 +41,8 @@ func (p *people) Enforcer(secret string) (verifyindex.EnforcerInfo, token.Reason
 	switch {
 	case p.why != token.ReasonNone:
 		return verifyindex.EnforcerInfo{}, p.why
+	case p.other != "" && secret == p.other:
+		return verifyindex.EnforcerInfo{ID: eventstest.ID(8)}, token.ReasonNone
 	case secret != p.key:
 		return verifyindex.EnforcerInfo{}, token.ReasonUnknown
 	}
@@ -311,18 +314,24 @@ func (h held) Snapshot(dir string) error {
 	return h.Source.Snapshot(dir)
 }
 
-// TestFull: no more clients at a time than there may be, and for those who wait
-// for the same snapshot one is taken.
+// TestFull: no more clients at a time than there may be, nor of one enforcer than
+// leaves places to others; and for those who wait for the same snapshot one is
+// taken.
 func TestFull(t *testing.T) {
 	h := held{taking: make(chan struct{}, 9), proceed: make(chan struct{})}
 	n := serve(t, func(c *snapshots.Config) {
 		of := c.Index
 		c.MaxLoads, c.Index = 2, func() snapshot.Source { return held{of(), h.taking, h.proceed} }
 	})
+	secret, err := token.Format{}.Generate(token.KindEnforcer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.people.other = secret.Reveal()
 	var both sync.WaitGroup
-	for range 2 {
+	for _, key := range []string{n.people.key, n.people.other} {
 		both.Go(func() {
-			if resp := n.ask(http.MethodGet); resp.StatusCode != 200 {
+			if resp := n.ask(http.MethodGet, "Authorization", "Bearer "+key); resp.StatusCode != 200 {
 				t.Errorf("status %d", resp.StatusCode)
 			}
 		})
@@ -330,7 +339,7 @@ func TestFull(t *testing.T) {
 	<-h.taking
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for n.service.Loads() < 2 {
+	for n.service.Loads() < 2 { // one of each
 		<-tick.C
 	}
 	if _, resp := n.get(503); resp.Header.Get("Retry-After") != "2" {
@@ -341,4 +350,25 @@ func TestFull(t *testing.T) {
 	if len(h.taking) != 0 || len(n.left()) != 1 {
 		t.Errorf("%d more were taken, %v", len(h.taking), n.left())
 	}
+}
+
+// TestShare: whoever has the key of one enforcer cannot take the places of all.
+func TestShare(t *testing.T) {
+	h := held{taking: make(chan struct{}, 9), proceed: make(chan struct{})}
+	n := serve(t, func(c *snapshots.Config) {
+		of := c.Index
+		c.MaxLoads, c.Index = 2, func() snapshot.Source { return held{of(), h.taking, h.proceed} }
+	})
+	var first sync.WaitGroup
+	first.Go(func() {
+		if resp := n.ask(http.MethodGet); resp.StatusCode != 200 {
+			t.Errorf("status %d", resp.StatusCode)
+		}
+	})
+	<-h.taking
+	if resp := n.ask(http.MethodHead); resp.StatusCode != 503 {
+		t.Errorf("a second one of the same: status %d", resp.StatusCode)
+	}
+	close(h.proceed)
+	first.Wait()
 }
