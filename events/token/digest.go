@@ -44,7 +44,9 @@ const (
 // digest: what the ledger holds is of no use against the other system, and a
 // leak of the other's digests is none of ours.
 func SumForeign(plain [sha256.Size]byte) Digest {
-	return Sum(append([]byte("d0:"), plain[:]...))
+	var room [3 + len(plain)]byte
+	copy(room[copy(room[:], "d0:"):], plain[:])
+	return Sum(room[:])
 }
 
 // String returns the digest with its scheme: "d1:" and 64 lower-case hex digits.
