@@ -61,7 +61,7 @@ func TestRevocationPassesImport(t *testing.T) {
 		w.log.Inject(eventstest.OpAppend, eventstest.Fault{Hold: hold})
 		importer := me
 		importer.Bulk = true
-		const n = 100_000
+		const n = 20_000 // goroutines: the race detector takes 80 kB for each
 		var all answers
 		for i := range n {
 			all.do(w, i, importer, w.Create())
