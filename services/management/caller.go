@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"watchword.dev/events"
@@ -41,9 +42,24 @@ type caller struct {
 	address   netip.Addr
 	now       time.Time
 
+	mu      sync.Mutex  // guards what follows: the rows of an import are judged side by side
 	header  http.Header // of the answer, for those who come by an API key
 	account token.ID    // in which the request was last found to be about something
 	needs   []need      // what the request has needed, for the count of uses
+}
+
+// about remembers in which account the request was found to be about something.
+func (c *caller) about(id token.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.account = id
+}
+
+// lastAbout returns what about was last told.
+func (c *caller) lastAbout() token.ID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.account
 }
 
 // person is under whose key the caller's personal fields are sealed: the user,

@@ -31,7 +31,7 @@ func (s *Service) standing(c *caller, id token.ID) (*standing, error) {
 	if !ok || a.Status != aggregate.Active {
 		return nil, fault.New(fault.AccountNotFound)
 	}
-	c.account = id
+	c.about(id)
 	if own, ok := c.byAccount(); ok || c.operator() {
 		if ok && own != id {
 			return nil, fault.New(fault.AccountNotFound)

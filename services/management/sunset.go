@@ -75,6 +75,8 @@ func (c *caller) inAccount(a *aggregate.Account) error {
 // if that has a day: by the headers of RFC 8594 and RFC 9745.
 func (c *caller) announce(a *aggregate.Account) {
 	end := a.Policy.KeysEnd
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.token != nil || c.header == nil || end.IsZero() {
 		return
 	}

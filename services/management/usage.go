@@ -27,6 +27,8 @@ const maxNeeds = 4
 // need remembers that the request needs a permission. What is not held is
 // remembered only when nothing else is: a list leaves it out.
 func (c *caller) need(permission string, held bool, chain ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if len(c.needs) == maxNeeds || !held && len(c.needs) > 0 {
 		return
 	}
@@ -72,7 +74,7 @@ func (c *caller) commands(cmd command.Command) {
 	case command.RemoveMember:
 		c.accountCommand(cmd.Account)
 	case command.RegisterResource, command.UpdateResource, command.MoveResource, command.RemoveResource:
-		c.accountCommand(c.account)
+		c.accountCommand(c.lastAbout())
 	}
 }
 
