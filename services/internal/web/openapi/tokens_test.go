@@ -545,10 +545,14 @@ func TestReadYourWrites(t *testing.T) {
 		got <- l.send(l.request("POST", userTokens+"/"+second.ID+"/disable", bearer(writer.Value), nil))
 	}()
 	select {
-	case <-got: // the writer was known already: no wait is right, too
+	case known := <-got: // the writer was known already: no wait is right, too
+		got <- known
 	case <-time.After(50 * time.Millisecond):
 	}
 	open()
+	if used := <-got; used.StatusCode != 200 {
+		t.Errorf("the new token disables another: %d %s", used.StatusCode, used.body)
+	}
 
 	l.asked.gone.Store(true)
 	gone := l.do("GET", userTokens, as, nil, 503, 20015)
